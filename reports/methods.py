@@ -1,0 +1,128 @@
+"""How the numbers of a study were made, in sentences and pairs, from what was stored."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reports.records import StudyRecords, machine_line
+from unetpp.recipe import TrainRecipe
+from unetpp.spec import GridSpec
+
+
+def methods(study: StudyRecords) -> list[str]:
+    """The methods paragraph, a sentence or two a topic."""
+    recipe = TrainRecipe.from_json(study.manifest.recipe)
+    return [_folds(study), _networks(study), _training(recipe), _augmentation(recipe), _scoring(recipe)]
+
+
+def data_summary(study: StudyRecords) -> list[tuple[str, str]]:
+    """(what, value) of the data and the folds."""
+    data, folds = study.manifest.dataset, study.manifest.folds
+    channels = int(data["channels"])
+    return [
+        ("Data set", str(data["name"])),
+        ("What it is", str(data["description"])),
+        ("Cases", f"{data['num_cases']} in {data['num_groups']} groups"),
+        (
+            "Image",
+            f"{data['height']} x {data['width']} pixels (height x width), {channels} "
+            f"channel{'s' if channels != 1 else ''}",
+        ),
+        ("Foreground", f"{float(data['foreground_share']):.1%} of the pixels"),
+        ("Cases without foreground", str(data["num_empty"])),
+        ("Folds", f"{folds['num_folds']}, held-out cases {', '.join(map(str, folds['sizes']))}"),
+        ("Not divided by a fold", str(folds["group"] or "each case stands for itself")),
+        ("Balanced over folds", str(folds["stratify"] or "nothing")),
+    ]
+
+
+def provenance(study: StudyRecords) -> list[tuple[str, str]]:
+    """(what, value): enough to run the study again and to see that it is the same one."""
+    manifest, runs = study.manifest, study.runs
+    promised = len(study.arms) * study.num_folds
+    return [
+        ("Study", manifest.study),
+        ("Runs", f"{len(runs)} of {promised} finished"),
+        ("Training and scoring", f"{runs['seconds'].sum() / 3600:.2f} hours in total"),
+        ("Device", _distinct(runs["device"] + ", " + runs["num_threads"].astype(str) + " threads")),
+        ("Machine", _distinct(runs["machine"])),
+        ("Versions", _distinct(runs["versions"])),
+        ("Source revision", _distinct(runs["revision"].replace("", "not in a checkout"))),
+        ("Seed of the study", str(manifest.seed)),
+        ("Seed of the folds", str(manifest.folds["seed"])),
+        ("Data set, sha256", manifest.dataset_hash),
+        ("Folds, hash", manifest.split_hash),
+        ("Recipe", manifest.recipe_id),
+        ("Networks", ", ".join(f"{study.titles[a.name]} {a.spec_id}" for a in study.arms)),
+        ("Version of the numbers", str(manifest.numbers_version)),
+    ]
+
+
+def invocations(study: StudyRecords) -> list[tuple[str, str, str, str, str]]:
+    """Command, start, end, revision and machine of every start of the study's command."""
+    return [
+        (
+            start.command,
+            start.started_at,
+            start.finished_at or "did not finish",
+            start.revision or "not in a checkout",
+            machine_line(start.machine),
+        )
+        for start in study.invocations
+    ]
+
+
+def _distinct(values: pd.Series) -> str:
+    return "; ".join(values.unique())
+
+
+def _folds(study: StudyRecords) -> str:
+    folds = study.manifest.folds
+    grouped = f", never dividing a {folds['group']}" if folds["group"] else ""
+    stratified = f", balanced by {folds['stratify']}" if folds["stratify"] else ""
+    return (
+        f"{folds['num_folds']}-fold cross-validation{grouped}{stratified}. The folds were made once "
+        "and every arm used the same ones, so that all comparisons are paired."
+    )
+
+
+def _networks(study: StudyRecords) -> str:
+    spec = GridSpec.from_json(study.baseline.spec)
+    name = "the plain encoder of the paper" if spec.encoder.name == "plain" else spec.encoder.name
+    return (
+        f"The baseline, {study.titles[study.manifest.baseline]}, has {name} with widths "
+        f"{', '.join(map(str, spec.encoder.channels))} at strides "
+        f"{', '.join(map(str, spec.encoder.strides))}; the arms differ from it by what their names "
+        "and the table say."
+    )
+
+
+def _training(recipe: TrainRecipe) -> str:
+    weights = recipe.encoder_weights
+    start = "from random weights" if weights is None else f"with encoder weights {weights}"
+    return (
+        f"Every network was trained {start} for {recipe.epochs} epochs in batches of "
+        f"{recipe.batch_size} with Adam, decoupled weight decay {recipe.weight_decay:g}, and a "
+        f"one-cycle learning rate with peak {recipe.learning_rate:g}, in {recipe.precision}. The "
+        "loss is cross-entropy plus soft Dice, averaged over the heads."
+    )
+
+
+def _augmentation(recipe: TrainRecipe) -> str:
+    changes = recipe.augmentation
+    if changes is None:
+        return "The images were not augmented."
+    return (
+        f"Augmentation, drawn anew for every image: mirroring with probability {changes.flip:g}, "
+        f"rotation up to {changes.rotation:g} degrees, zoom {changes.zoom[0]:g} to "
+        f"{changes.zoom[1]:g}, contrast and brightness up to {changes.intensity:g}."
+    )
+
+
+def _scoring(recipe: TrainRecipe) -> str:
+    return (
+        "The weights of the last epoch were scored: no epoch was picked by looking at the held-out "
+        f"fold. A pixel is foreground where its probability exceeds {recipe.threshold:g}; scoring "
+        "was in fp32. No setting of this study was tuned on its held-out scores by this program; "
+        "what the people who ran it tried before is not recorded."
+    )

@@ -1,0 +1,83 @@
+"""The file that holds the pictures of a study: images, references and predictions, not pickled."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from unetpp.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Overlays:
+    """Pictures of n cases under a arms.
+
+    Attributes:
+        case_ids, reasons: n texts each.
+        arms: a arm names.
+        images: uint8 [n, H, W, 3], as they are shown.
+        masks: uint8 [n, H, W], 0 background, above 0 foreground.
+        predictions: uint8 [n, a, H, W], of the primary output of the run that held the case out.
+
+    Raises:
+        UserError: when the shapes do not belong together.
+    """
+
+    case_ids: tuple[str, ...]
+    reasons: tuple[str, ...]
+    arms: tuple[str, ...]
+    images: npt.NDArray[np.uint8]
+    masks: npt.NDArray[np.uint8]
+    predictions: npt.NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        n, size = len(self.case_ids), self.masks.shape[1:]
+        want = {
+            "reasons": (n,),
+            "images": (n, *size, 3),
+            "masks": (n, *size),
+            "predictions": (n, len(self.arms), *size),
+        }
+        for name, shape in want.items():
+            got = np.shape(getattr(self, name))
+            if got != shape:
+                raise UserError(
+                    f"`{name}` of {n} overlays must have the shape {shape}, but got {got}"
+                )
+
+
+_FIELDS = tuple(Overlays.__dataclass_fields__)
+_TEXTS = ("case_ids", "reasons", "arms")
+
+
+def write_overlays(path: Path, overlays: Overlays) -> None:
+    """Write the file in one step: a killed process leaves the old one or none."""
+    partial = path.with_name(path.name + ".partial")
+    arrays = {name: np.asarray(getattr(overlays, name)) for name in _FIELDS}
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_overlays(path: Path) -> Overlays:
+    """Read what `write_overlays` wrote; nothing is unpickled.
+
+    Raises:
+        UserError: when the file is not such a one.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _FIELDS}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise UserError(
+            f"{path} must be a file of overlays that a study wrote, but it cannot be read "
+            f"({error}); delete it to build the report without pictures"
+        ) from error
+    texts = {name: tuple(map(str, arrays.pop(name))) for name in _TEXTS}
+    return Overlays(**texts, **arrays)

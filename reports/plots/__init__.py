@@ -1,0 +1,1 @@
+"""One module a figure: its data, its drawing, its caption."""

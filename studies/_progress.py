@@ -1,0 +1,151 @@
+"""What a person sees while a study runs: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
+
+from nas.workers import FoldProgress
+
+
+class Reporter:
+    """Tells how a study goes. On a terminal one live line is kept; elsewhere one line a fold.
+
+    Args:
+        console: where to; its `is_terminal` decides on the form.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A function (done, total) that shows how far `what` is; silent without a terminal."""
+        if not self._console.is_terminal:
+            yield lambda _done, _total: None
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn(what, markup=False),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+
+    @contextmanager
+    def training(self, tally: Tally) -> Iterator[Callable[[FoldProgress], None]]:
+        """A function for each `FoldProgress` of the study."""
+        if not self._console.is_terminal:
+            yield lambda event: self._line(tally, event)
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=12),
+            TextColumn("{task.percentage:>3.0f} %"),
+            _Eta(tally),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(tally.study, total=1.0)
+
+            def show(event: FoldProgress) -> None:
+                tally.add(event)
+                progress.update(task, completed=tally.share, description=tally.describe(event))
+
+            yield show
+
+    def _line(self, tally: Tally, event: FoldProgress) -> None:
+        tally.add(event)
+        if event.log is None:
+            self.say(f"{tally.describe(event)}  {tally.share:4.0%}  ETA {tally.eta}")
+
+
+class Tally:
+    """How much of a study's training is done, and how long the rest will take.
+
+    Args:
+        study: its name.
+        labels: arm -> its name for people.
+        weights: arm -> cost of one fold, in any unit: the ETA assumes time in proportion.
+        num_folds, epochs: of every arm.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        *,
+        labels: Mapping[str, str],
+        weights: Mapping[str, float],
+        num_folds: int,
+        epochs: int,
+    ) -> None:
+        self.study = study
+        self._labels, self._weights = labels, weights
+        self._num_folds, self._epochs = num_folds, epochs
+        self._total = num_folds * sum(weights.values())
+        self._epochs_done: dict[tuple[str, int], int] = {}
+        self._losses: dict[tuple[str, int], float] = {}
+        self._reused = 0.0
+        self._begin = time.monotonic()
+
+    def add(self, event: FoldProgress) -> None:
+        """Take note of an event."""
+        key = (event.arm, event.fold)
+        if event.log is None:
+            self._epochs_done[key] = self._epochs
+            self._reused += 0.0 if event.trained else self._weights[event.arm]
+        else:
+            self._epochs_done[key] = event.log.epoch
+            self._losses[key] = event.log.train_loss
+
+    @property
+    def share(self) -> float:
+        """Done of all, 0..1, by cost."""
+        return self._done / self._total
+
+    @property
+    def eta(self) -> str:
+        """Time to go, as 3:25 or 1:02:10; "-" until it can be told."""
+        trained = self._done - self._reused
+        if trained <= 0:
+            return "-" if self._done < self._total else "0:00"
+        left = (self._total - self._done) * (time.monotonic() - self._begin) / trained
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+    def describe(self, event: FoldProgress) -> str:
+        """Study, arm, fold, epoch and loss, for one line."""
+        key = (event.arm, event.fold)
+        where = f"{self.study}  {self._labels[event.arm]}  fold {event.fold + 1}/{self._num_folds}"
+        if not event.trained:
+            return f"{where}  already recorded"
+        return (
+            f"{where}  epoch {self._epochs_done[key]}/{self._epochs}  loss {self._losses[key]:.3f}"
+        )
+
+    @property
+    def _done(self) -> float:
+        return sum(
+            self._weights[arm] * epochs / self._epochs
+            for (arm, _), epochs in self._epochs_done.items()
+        )
+
+
+class _Eta(ProgressColumn):
+    def __init__(self, tally: Tally) -> None:
+        super().__init__()
+        self._tally = tally
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002 - the column's signature
+        return Text(f"ETA {self._tally.eta}")

@@ -1,0 +1,122 @@
+"""What a study is: a question, a baseline, arms, and how large to run it. No torch in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpp.spec import EncoderSpec, GridSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What all arms of a study have in common before they differ.
+
+    Attributes:
+        encoder: the nodes of column 0.
+        widths: channels of the decoder nodes, finest level first.
+        in_channels: of the images.
+    """
+
+    encoder: EncoderSpec
+    widths: tuple[int, ...]
+    in_channels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One level of the study's factors.
+
+    Attributes:
+        name: as the command line and the records know it.
+        label: as tables and figures print it.
+        network: the arm's network inside the common frame.
+    """
+
+    name: str
+    label: str
+    network: Callable[[Frame], GridSpec]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How large a study is run, unless the command line says otherwise.
+
+    Attributes:
+        depth: of the grid.
+        width: filters of level 0; level i has `width` x 2^i.
+        size: height and width, in pixels, to which every case is resampled.
+        num_folds, epochs, batch_size: of the cross-validation and its training.
+        num_cases: of the embedded data; a folder is always taken whole.
+    """
+
+    depth: int
+    width: int
+    size: int
+    num_folds: int
+    epochs: int
+    batch_size: int
+    num_cases: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A named experiment.
+
+    Attributes:
+        name: of the study, and of its file in `studies/`.
+        question: one sentence that ends with a question mark.
+        baseline: the arm that all others are compared with.
+        arms: in the order of the table.
+        embedded: the scale on the embedded data; minutes on two cores.
+        folder: the scale on a folder of the user.
+        quick: the scale that only shows that everything works; seconds.
+    """
+
+    name: str
+    question: str
+    baseline: str
+    arms: tuple[Arm, ...]
+    embedded: Scale
+    folder: Scale
+    quick: Scale
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        assert self.baseline in names
+        assert len(set(names)) == len(names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the command line decides about one start of a study.
+
+    Attributes:
+        scale: of the study, with what the command line changed.
+        arms: names of the arms to run; empty for all.
+        data: folder with images/ and masks/; None for the embedded data.
+        group, stratify: columns of index.csv; see `load_folder`.
+        encoder: "plain" or a timm model.
+        encoder_weights: None, "hub" or the path of a safetensors file.
+        learning_rate: the peak of the schedule.
+        seed: of folds, training and embedded data.
+        device: None for the first GPU, else the CPU.
+        bf16: autocast where the processor has it.
+        num_workers: processes that train folds.
+        out: the study's folder.
+    """
+
+    scale: Scale
+    arms: tuple[str, ...]
+    data: Path | None
+    group: str | None
+    stratify: str | None
+    encoder: str
+    encoder_weights: str | None
+    learning_rate: float
+    seed: int
+    device: str | None
+    bf16: bool
+    num_workers: int
+    out: Path

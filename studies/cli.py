@@ -1,0 +1,202 @@
+"""The command `unetpp`. Everything heavy is imported inside the commands: help answers at once."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Ablate and search nested-skip segmentation networks (UNet++) on your data.",
+)
+
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `unetpp list`.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="The smallest scale: seconds, to see that all works.")
+]
+
+
+def main() -> None:
+    """Run the command; an error of the user ends with its sentence and exit code 2."""
+    from unetpp.errors import UserError
+
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; the same command goes on from here", err=True)
+        sys.exit(130)
+
+
+@app.command("list")
+def list_studies() -> None:
+    """Name every study and its question."""
+    from studies._catalog import STUDIES
+
+    for study in STUDIES.values():
+        typer.echo(f"{study.name}  {study.question}")
+
+
+@app.command()
+def show(study: StudyName, quick: Quick = False) -> None:
+    """Show a study: its question, its arms with their networks, and what it costs."""
+    from studies._catalog import find_study
+    from studies._show import describe_study
+
+    chosen = find_study(study)
+    typer.echo(describe_study(chosen, scale=chosen.quick if quick else chosen.embedded))
+
+
+@app.command()
+def run(  # noqa: PLR0913 - one parameter per option of the command line
+    study: StudyName,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder with images/, masks/ and, if there, index.csv. Default: embedded, generated images.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="The study's folder. Default: runs/STUDY or runs/STUDY-DATA."
+        ),
+    ] = None,
+    quick: Quick = False,
+    arms: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,..", help="Only these arms; the baseline always takes part."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(metavar="K", min=2, help="Folds of the cross-validation.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Passes over the training folds.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", min=8, help="Resample every case to this height and width."),
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(metavar="D", min=1, help="Deepest level of the grid.")
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(
+            metavar="FILTERS", min=1, help="Filters of level 0; level i has FILTERS x 2^i."
+        ),
+    ] = None,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="plain (the paper's) or any timm model with a feature pyramid, such as resnet18.",
+        ),
+    ] = "plain",
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|hub",
+            help="Start the timm encoder from a .safetensors file, or from timm's own weights (downloaded). Default: untrained.",
+        ),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of index.csv whose cases stay in one fold (patient, video). Default: group, if there.",
+        ),
+    ] = None,
+    stratify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of index.csv that the folds balance. Default: share of foreground.",
+        ),
+    ] = None,
+    lr: Annotated[
+        float,
+        typer.Option(
+            metavar="RATE", help="Peak learning rate; pretrained or transformer encoders want less."
+        ),
+    ] = 5e-3,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of folds, training and embedded data.")
+    ] = 0,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the first GPU, else cpu."
+        ),
+    ] = None,
+    bf16: Annotated[
+        bool,
+        typer.Option(
+            "--bf16/--no-bf16", help="Train under bf16 autocast where the processor has bf16."
+        ),
+    ] = True,
+    workers: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Processes that train folds; they share the cores."),
+    ] = 1,
+) -> None:
+    """Run a study, or go on with one that was interrupted, and write its report."""
+    from rich.console import Console
+
+    from studies._catalog import find_study
+    from studies._progress import Reporter
+    from studies._runner import run_study
+    from studies._study import Setting
+
+    chosen = find_study(study)
+    if data is None and (group or stratify):
+        warnings.warn("--group and --stratify are ignored: they need --data", stacklevel=1)
+    scale = chosen.quick if quick else chosen.embedded if data is None else chosen.folder
+    changes = {"num_folds": folds, "epochs": epochs, "size": size, "depth": depth, "width": width}
+    parts = [study, data.resolve().name if data else "", "quick" if quick else ""]
+    setting = Setting(
+        scale=replace(scale, **{name: v for name, v in changes.items() if v is not None}),
+        arms=tuple(arms.split(",")) if arms else (),
+        data=data,
+        group=group,
+        stratify=stratify,
+        encoder=encoder,
+        encoder_weights=encoder_weights,
+        learning_rate=lr,
+        seed=seed,
+        device=device,
+        bf16=bf16,
+        num_workers=workers,
+        out=out or Path("runs") / "-".join(filter(None, parts)),
+    )
+    _print_report(run_study(chosen, setting, Reporter(Console(stderr=True))))
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
+) -> None:
+    """Write the report of a study folder again, from its records alone."""
+    import reports
+
+    _print_report(reports.build(folder))
+
+
+def _print_report(report: Any) -> None:
+    raise NotImplementedError
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"warning: {message}", err=True)

@@ -1,0 +1,94 @@
+"""Frozen description of training: everything but the network, the data and the seed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from unetpp.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Random changes of a training batch, drawn anew for every image; image and mask move together.
+
+    Attributes:
+        flip: probability of each mirroring, left-right and up-down.
+        rotation: largest angle, in degrees, either way.
+        zoom: range of the scale factor; above 1 enlarges.
+        intensity: largest relative change of contrast and, in units of the image's standard
+            deviation, of brightness. The mask is left alone.
+    """
+
+    flip: float = 0.5
+    rotation: float = 180.0
+    zoom: tuple[float, float] = (0.8, 1.25)
+    intensity: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRecipe:
+    """How every arm of a study is trained and scored.
+
+    Adam with decoupled weight decay under a one-cycle learning rate; each step minimises
+    cross-entropy + soft Dice, averaged over the heads. **The weights of the last epoch are
+    scored**: no epoch is picked by looking at the held-out fold, which would flatter the score.
+
+    Attributes:
+        epochs: passes over the training folds.
+        batch_size: images a step; the last, smaller batch of an epoch is used too.
+        learning_rate: the peak of the one-cycle schedule.
+        weight_decay: decoupled, on convolution weights only (not on norms and biases).
+        augmentation: None trains on the images as they are.
+        threshold: a pixel is foreground when its probability exceeds this.
+        precision: "bf16" is autocast in training; scoring is always in fp32.
+        encoder_weights: None (untrained), "hub" (timm's own, downloaded), or
+            "sha256:<hex>" of a local file.
+
+    Raises:
+        UserError: on a value out of range.
+    """
+
+    epochs: int
+    batch_size: int = 16
+    learning_rate: float = 5e-3
+    weight_decay: float = 1e-2
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+    threshold: float = 0.5
+    precision: Literal["fp32", "bf16"] = "fp32"
+    encoder_weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise UserError(
+                "`epochs` and `batch_size` must be at least 1, but got "
+                f"epochs={self.epochs}, batch_size={self.batch_size}"
+            )
+        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+            raise UserError(
+                "`learning_rate` must be above 0 and `weight_decay` at least 0, but got "
+                f"{self.learning_rate} and {self.weight_decay}"
+            )
+        if not 0 < self.threshold < 1:
+            raise UserError(f"`threshold` must lie between 0 and 1, but got {self.threshold}")
+
+    @property
+    def id(self) -> str:
+        """12 hex digits over the description; fields at their default do not enter it."""
+        text = RECIPE_JSON.dump_json(self, exclude_defaults=True)
+        return hashlib.sha256(text).hexdigest()[:12]
+
+    def to_json(self) -> str:
+        """The whole description as JSON."""
+        return RECIPE_JSON.dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str | bytes) -> TrainRecipe:
+        """The recipe that `to_json` wrote."""
+        return RECIPE_JSON.validate_json(text)
+
+
+RECIPE_JSON = TypeAdapter(TrainRecipe)

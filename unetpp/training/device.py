@@ -1,0 +1,42 @@
+"""Which device trains, and what it can do."""
+
+from __future__ import annotations
+
+import torch
+
+from unetpp.errors import UserError
+from unetpp.provenance import processor_flags
+
+# As Linux names them, on x86 (AVX-512, AMX) and on Arm.
+_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def resolve_device(name: str | None) -> str:
+    """The device to train on; None takes the first GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: for a name that torch does not know or that this machine lacks.
+    """
+    present = available_devices()
+    if name is None:
+        return present[1] if len(present) > 1 else present[0]
+    canonical = {"cuda": "cuda:0"}.get(name, name)
+    if canonical not in present:
+        raise UserError(
+            f"`device` must be one that this machine has ({', '.join(present)}), but got {name!r}"
+        )
+    return canonical
+
+
+def available_devices() -> list[str]:
+    """ "cpu" first, then every GPU that torch sees."""
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return [*devices, "mps"] if torch.backends.mps.is_available() else devices
+
+
+def supports_bf16(device: str) -> bool:
+    """Whether bf16 is arithmetic of the processor itself: emulated, it would be slower than fp32."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "cpu" and not _BF16_FLAGS.isdisjoint(processor_flags())
