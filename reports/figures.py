@@ -104,9 +104,7 @@ def _save(plot: _Plot, study: StudyRecords, folder: Path) -> SavedFigure:
     except UserError as error:
         data, refusal = pd.DataFrame(), f"Not drawn: {error}."
     if refusal:
-        return SavedFigure(
-            name=plot.name, title=plot.title, caption="", files=(), refusal=refusal
-        )
+        return SavedFigure(name=plot.name, title=plot.title, caption="", files=(), refusal=refusal)
     files = tuple(folder / f"{plot.name}{suffix}" for suffix in (*plot.suffixes, ".csv"))
     with mpl.rc_context(fname=_STYLE):
         figure = plot.draw(study, data)

@@ -12,7 +12,13 @@ from unetpp.spec import GridSpec
 def methods(study: StudyRecords) -> list[str]:
     """The methods paragraph, a sentence or two a topic."""
     recipe = TrainRecipe.from_json(study.manifest.recipe)
-    return [_folds(study), _networks(study), _training(recipe), _augmentation(recipe), _scoring(recipe)]
+    return [
+        _folds(study),
+        _networks(study),
+        _training(recipe),
+        _augmentation(recipe),
+        _scoring(recipe),
+    ]
 
 
 def data_summary(study: StudyRecords) -> list[tuple[str, str]]:

@@ -46,7 +46,9 @@ def choose_cases(study: StudyRecords, *, num_cases: int = 6) -> list[ChosenCase]
         ranked = key(rest)
         case, fold = min(ranked.index, key=lambda index: (ranked[index], index))
         used.add(case)
-        chosen.append(ChosenCase(case=case, fold=int(fold), reason=reason(scores.loc[(case, fold)])))
+        chosen.append(
+            ChosenCase(case=case, fold=int(fold), reason=reason(scores.loc[(case, fold)]))
+        )
     return chosen
 
 

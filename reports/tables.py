@@ -174,7 +174,9 @@ def _test_lines(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
 
 def _outputs(study: StudyRecords) -> str:
     arms_of: dict[str, list[str]] = {}
-    for arm, output in study.runs[["arm", "primary_output"]].drop_duplicates().itertuples(index=False):
+    for arm, output in (
+        study.runs[["arm", "primary_output"]].drop_duplicates().itertuples(index=False)
+    ):
         arms_of.setdefault(str(output), []).append(study.titles[str(arm)])
     names = {"mean": "the mean of all heads"}
     if len(arms_of) == 1:

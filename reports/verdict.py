@@ -115,13 +115,20 @@ def _family(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
     if not len(found):
         smallest = _p(tested["p_holm"].min())
         none = "none is" if len(tested) > 1 else "is not"
-        text = f"{many} with {base}, {none} significant after Holm's correction (smallest {smallest})"
+        text = (
+            f"{many} with {base}, {none} significant after Holm's correction (smallest {smallest})"
+        )
     else:
-        parts = [f"{', '.join(better)} above" if better else "", f"{', '.join(worse)} below" if worse else ""]
+        parts = [
+            f"{', '.join(better)} above" if better else "",
+            f"{', '.join(worse)} below" if worse else "",
+        ]
         said = " and ".join(part for part in parts if part)
         text = f"{many} with {base}, {len(found)} {'are' if len(found) > 1 else 'is'} significant after Holm's correction: {said}"
     if below:
-        text += f"; in the mean, {', '.join(below)} {'lie' if len(below) > 1 else 'lies'} below {base}"
+        text += (
+            f"; in the mean, {', '.join(below)} {'lie' if len(below) > 1 else 'lies'} below {base}"
+        )
     return [text + "."]
 
 

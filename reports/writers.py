@@ -328,8 +328,6 @@ def _escape_markdown(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\`*_|<[" else letter for letter in text)
 
 
-def _markdown_table(
-    head: Sequence[str], body: Sequence[Sequence[str]], *, left: int
-) -> str:
+def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
     rule = ["---"] * left + ["---:"] * (len(head) - left)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *body))

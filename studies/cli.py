@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from reports import Report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -194,8 +198,11 @@ def report(
     _print_report(reports.build(folder))
 
 
-def _print_report(report: Any) -> None:
-    raise NotImplementedError
+def _print_report(written: Report) -> None:
+    typer.echo(written.text)
+    for sentence in written.verdict:
+        typer.echo(textwrap.fill(sentence, 80, initial_indent="* ", subsequent_indent="  "))
+    typer.echo(f"\nReport: {written.page}")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -57,6 +57,6 @@ STUDY = Study(
         Arm(name="unetpp_ds", label="UNet++", network=_unetpp_ds),
     ),
     embedded=Scale(depth=4, width=8, size=64, num_folds=5, epochs=12, batch_size=8, num_cases=100),
-    folder=Scale(depth=4, width=8, size=96, num_folds=5, epochs=30, batch_size=16, num_cases=0),
+    folder=Scale(depth=4, width=8, size=96, num_folds=5, epochs=25, batch_size=16, num_cases=0),
     quick=Scale(depth=4, width=4, size=32, num_folds=2, epochs=1, batch_size=8, num_cases=16),
 )

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy import event
+from sqlalchemy.schema import CreateTable
 
 from unetpp.errors import UserError
 
@@ -263,7 +264,10 @@ class RecordStore:
         self._engine = sa.create_engine(url)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _prepare_sqlite)
-        _METADATA.create_all(self._engine)
+        # Not `create_all`, which looks first: two processes may open a new store at once.
+        with self._engine.begin() as connection:
+            for table in _METADATA.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
 
     @staticmethod
     def open_folder(folder: Path, *, must_exist: bool = False) -> RecordStore:
@@ -289,11 +293,14 @@ class RecordStore:
         """Store a finished run with its cases, both or neither; a known key is left as it is."""
         rows = [{"run_id": record.key.id, **asdict(case)} for case in cases]
         row = {"id": record.key.id, **asdict(record.key), "record": _dump(_RECORD_JSON, record)}
-        with self._engine.begin() as connection:
-            known = sa.select(_RUNS.c.id).where(_RUNS.c.id == record.key.id)
-            if connection.execute(known).first() is None:
+        # Insert first and ask later: between a look and an insert, another process may insert.
+        try:
+            with self._engine.begin() as connection:
                 connection.execute(_RUNS.insert(), row)
                 connection.execute(_CASES.insert(), rows)
+        except sa.exc.IntegrityError:
+            if self.run(record.key) is None:
+                raise
 
     def run(self, key: RunKey) -> RunRecord | None:
         """The record of this key, or None when it was not run yet."""
@@ -399,7 +406,7 @@ def _dump(adapter: TypeAdapter[Any], value: object) -> str:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # A reader (a report, a dashboard) must not make the writer fail: write-ahead log, and wait.
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA busy_timeout=60000")
+    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

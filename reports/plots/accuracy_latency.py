@@ -97,7 +97,13 @@ def _draw_arm(axes: Axes, rows: pd.DataFrame, look: Look, scale: float, *, is_pl
     x, y = rows["milliseconds"], rows["dice"]
     # The bubble says how large, the mark on it says which: small networks stay visible.
     axes.scatter(
-        x, y, s=scale * rows["num_parameters"], color=look.colour, alpha=0.16, linewidths=0, zorder=1
+        x,
+        y,
+        s=scale * rows["num_parameters"],
+        color=look.colour,
+        alpha=0.16,
+        linewidths=0,
+        zorder=1,
     )
     axes.errorbar(
         x, y,
@@ -107,8 +113,8 @@ def _draw_arm(axes: Axes, rows: pd.DataFrame, look: Look, scale: float, *, is_pl
     )  # fmt: skip
     axes.plot(
         x, y, look.dash if len(rows) > 1 else "", marker=look.marker, color=look.colour, zorder=3,
-        markerfacecolor="white" if is_plain else look.colour, markeredgewidth=1.6,
-        markeredgecolor=look.colour if is_plain else "white", markersize=8,
+        markerfacecolor="white" if is_plain else look.colour, markeredgewidth=1.6 if is_plain else 0.8,
+        markeredgecolor=look.colour if is_plain else "white", markersize=9,
     )  # fmt: skip
 
 
@@ -159,7 +165,7 @@ def _legends(
     figure.legend(handles=arms, loc="outside upper center", ncols=min(6, len(arms)))
     figure.legend(
         handles=sizes, title="parameters\n(area of disc)", loc="outside right center",
-        labelspacing=1.8, borderpad=1.0,
+        labelspacing=1.8, borderpad=1.0, handletextpad=1.8,
     )  # fmt: skip
 
 

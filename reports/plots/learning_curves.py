@@ -32,7 +32,7 @@ def draw_learning_curves(study: StudyRecords, data: pd.DataFrame) -> Figure:
     """Two panels side by side; one colour an arm, dashed under deep supervision."""
     look = looks(study)
     figure = Figure(figsize=(10, 4.6))
-    panels = figure.subplots(1, 2)
+    panels = figure.subplots(1, 2, sharex=True)
     for axes, (quantity, name) in zip(panels, _PANELS.items(), strict=True):
         kept = data[data["quantity"] == quantity]
         for arm, rows in kept.groupby("arm", sort=False):

@@ -63,39 +63,6 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
         )  # fmt: skip
         reason_text.set_in_layout(False)
         for a, arm in enumerate(shown.arms):
-            found = shown.predictions[n, a] > 0
-            tp, fp, fn = (truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum()
-            rows.append(
-                {
-                    "case": case,
-                    "reason": reason,
-                    "arm": arm,
-                    "tp": int(tp),
-                    "fp": int(fp),
-                    "fn": int(fn),
-                    "dice": float(dice(tp, fp, fn)),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
-    """Rows: cases with the reason of choice; columns: image, reference, then the arms."""
-    shown = study.overlays
-    assert shown is not None
-    num_rows, num_columns = len(shown.case_ids), 2 + len(shown.arms)
-    height, width = shown.masks.shape[1:]
-    figure = Figure(figsize=(1.75 * num_columns, 0.9 + (1.75 * height / width + 0.5) * num_rows))
-    grid = figure.subplots(num_rows, num_columns, squeeze=False)
-    for n, (case, reason) in enumerate(zip(shown.case_ids, shown.reasons, strict=True)):
-        image, truth = shown.images[n], shown.masks[n] > 0
-        _picture(grid[n][0], image)
-        _picture(grid[n][1], _tinted(image, truth, truth))
-        # An invisible anchor: the reason spans the row, above its pictures.
-        grid[n][0].set_title(
-            textwrap.shorten(f"{case}: {reason}", 130), loc="left", fontsize=10, pad=18
-        )
-        for a, arm in enumerate(shown.arms):
             axes = grid[n][2 + a]
             _picture(axes, _tinted(image, truth, shown.predictions[n, a] > 0))
             _contour(axes, truth)

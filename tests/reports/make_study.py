@@ -69,7 +69,11 @@ def specs() -> dict[str, GridSpec]:
 
 
 def make_manifest(
-    *, arms: tuple[str, ...] = tuple(_GAINS), num_folds: int = 5, num_cases: int = 41, **changes: Any
+    *,
+    arms: tuple[str, ...] = tuple(_GAINS),
+    num_folds: int = 5,
+    num_cases: int = 41,
+    **changes: Any,
 ) -> StudyManifest:
     """What the study promised; `changes` replace fields."""
     recipe = TrainRecipe(epochs=20)
@@ -131,7 +135,9 @@ def make_record(manifest: StudyManifest, arm: ArmEntry, fold: int) -> RunRecord:
             epoch=epoch,
             train_loss=float(0.2 + np.exp(-4 * step) + noise[epoch]),
             held_out_loss=None,
-            held_out_dice=float(0.9 - 0.8 * np.exp(-5 * step) + noise[epoch]) if epoch % 2 else None,
+            held_out_dice=float(0.9 - 0.8 * np.exp(-5 * step) + noise[epoch])
+            if epoch % 2
+            else None,
             seconds=3.0,
         )
         for epoch, step in enumerate(steps)

@@ -15,8 +15,10 @@ import numpy as np
 from scipy import ndimage
 
 from unetpp.data.datasets import Dataset
+from unetpp.errors import UserError
 
 _CASES_PER_SLIDE = 4
+_SMALLEST_SIZE = 16
 _SLIDE_STREAM, _CASE_STREAM = 0, 1
 # Stratum of a slide and how many cells a case of it has, both ends included.
 _DENSITIES = (("sparse", 3, 6), ("medium", 7, 12), ("crowded", 13, 20))
@@ -40,9 +42,17 @@ def make_phantoms(*, num_cases: int, size: int, seed: int) -> Dataset:
     Case k depends on `seed`, `size` and k alone: it is the same in a set of 20 and in one of 200.
     Groups are the slides, which share light, stain, blur and noise; strata are how crowded they
     are. Cells are 3 pixels to a third of `size` across.
+
+    Raises:
+        UserError: no case, or `size` below 16.
     """
-    assert num_cases >= 1, f"`num_cases` (={num_cases}) must be at least 1"
-    assert size >= 16, f"`size` (={size}) must be at least 16 pixels"
+    if num_cases < 1:
+        raise UserError(f"Phantoms need at least 1 case, not {num_cases}; pass --cases 40.")
+    if size < _SMALLEST_SIZE:
+        raise UserError(
+            f"`size` (={size}) of phantoms must be at least {_SMALLEST_SIZE} pixels, as cells are "
+            f"up to a third of it across; pass --size 64."
+        )
     images = np.empty((num_cases, 1, size, size), np.float32)
     masks = np.empty((num_cases, size, size), np.uint8)
     slide = None

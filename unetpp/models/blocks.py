@@ -90,7 +90,8 @@ class GridNode(nn.Module):
             [B, width, *size], not negative.
         """
         total: Tensor | None = None
-        for (name, conv), source in zip(self.edges.items(), sources, strict=True):
+        convs = _convolutions(self.edges)
+        for name, conv, source in zip(self.edges, convs, sources, strict=True):
             x = self.ups[name](source) if name in self.ups else source
             if x.shape[-2:] != torch.Size(size):
                 x = _fitted(x, height=size[0], width=size[1])

@@ -16,7 +16,8 @@ from typing import Any
 import timm
 import torch
 from safetensors import safe_open
-from timm.layers import Format
+from timm.layers.format import Format
+from timm.models import FeatureInfo
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ def describe_encoder(name: str, *, depth: int) -> EncoderSpec:
         near = difflib.get_close_matches(name, ["plain", *timm.list_models()], n=4)
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() names them"
         raise UserError(f"`encoder` must be plain or a model of timm, but got {name!r}; {hint}")
-    info = _features_only(name).feature_info
+    info = _feature_info(_features_only(name))
     channels, strides = tuple(info.channels()), tuple(info.reduction())
     if any(coarse <= fine for fine, coarse in itertools.pairwise(strides)):
         raise UserError(
@@ -72,7 +73,7 @@ def build_encoder(spec: EncoderSpec, *, in_channels: int, weights: Path | str | 
         encoder = _features_only(spec.name, in_channels=in_channels, levels=levels, weights=weights)
         if isinstance(encoder, (EfficientNetFeatures, MobileNetV3Features)):
             # Alone among timm's extractors, these two run all stages whatever they return.
-            encoder.blocks = encoder.blocks[: encoder.feature_info.get_dicts()[-1]["stage"]]
+            encoder.blocks = encoder.blocks[: _feature_info(encoder).get("stage")[-1]]
         return encoder
     except UserError:
         raise
@@ -84,6 +85,12 @@ def build_encoder(spec: EncoderSpec, *, in_channels: int, weights: Path | str | 
             f"the weights {weights} must fit timm's {spec.name}, but loading them failed "
             f"({reason}); give a file saved from that model"
         ) from error
+
+
+def _feature_info(encoder: nn.Module) -> FeatureInfo:
+    info = encoder.feature_info
+    assert isinstance(info, FeatureInfo)
+    return info
 
 
 def _check_names(name: str, file: Path) -> None:

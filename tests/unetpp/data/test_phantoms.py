@@ -6,6 +6,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import make_folds
 from unetpp.data.phantoms import make_phantoms
+from unetpp.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,13 @@ def test_every_case_has_foreground_and_background(size: int) -> None:
     fraction_N = dataset.masks.mean(axis=(1, 2))
     assert (fraction_N > 0).all()
     assert (fraction_N < 0.9).all()
+
+
+def test_sizes_that_hold_no_cell_are_refused() -> None:
+    with pytest.raises(UserError, match=r"`size` \(=8\) of phantoms must be at least 16 pixels"):
+        make_phantoms(num_cases=4, size=8, seed=0)
+    with pytest.raises(UserError, match="at least 1 case, not 0"):
+        make_phantoms(num_cases=0, size=32, seed=0)
 
 
 def test_strata_are_in_the_order_of_their_names(phantoms: Dataset) -> None:

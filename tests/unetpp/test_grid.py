@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import grid_specs
+from hypothesis import given, settings
+
+from unetpp.errors import UserError
+from unetpp.grid import (
+    channels,
+    count_parameters,
+    draw,
+    plain_encoder,
+    prune_to_head,
+    unet,
+    unet_e,
+    unet_plus,
+    unetpp,
+    up_ratio,
+    wide_unet,
+)
+from unetpp.models.cost import count_trainable
+from unetpp.models.unetpp import UNetPlusPlus
+from unetpp.spec import EncoderSpec, GridSpec, Node
+
+_PRESETS = {"unet": unet, "unete": unet_e, "unetp": unet_plus, "unetpp": unetpp}
+
+
+def _accepted(case: dict[str, Any]) -> GridSpec | str:
+    """The spec of one published count, or the reason why this grid does not express it."""
+    if case["nd"] != 2:
+        return "three dimensions"
+    if case["up_filters"] != case["filters"][:-1]:
+        return "up-sampling narrower than its node"
+    depth = len(case["filters"]) - 1
+    encoder = replace(plain_encoder(depth), channels=tuple(case["filters"]))
+    common: dict[str, Any] = {
+        "in_channels": case["cin"],
+        "classes": case["K"],
+        "norm": {"none": "none", "bn": "batch", "batch": "batch"}[case["norm"]],
+    }
+    family = case["name"].split("_")[0]
+    preset = unet if family == "wide" else _PRESETS[family]
+    spec = preset(encoder, **common)
+    heads = tuple(range(1, depth + 1)) if case["heads"] == "all" else (depth,)
+    # A count of UNet^e with one head is of the whole grid, whose shallow nodes then lead nowhere:
+    # no network here, so its other heads, 1x1 convolutions with a bias, are taken off by hand.
+    return spec if family == "unete" else replace(spec, heads=heads)
+
+
+@pytest.mark.real_data
+def test_every_published_count_that_the_grid_expresses():
+    folder = Path(os.environ.get("UNETPP_SHARED", "../shared"))
+    cases = json.loads((folder / "reference/param_acceptance.json").read_text())
+    outcome = Counter[str]()
+    for case in cases:
+        spec = _accepted(case)
+        if isinstance(spec, str):
+            outcome[spec] += 1
+            continue
+        count = count_parameters(spec)
+        if case["name"].startswith("unete") and case["heads"] == "last":
+            count -= (spec.depth - 1) * (case["filters"][0] + 1) * case["K"]
+        assert count == case["params"], case
+        outcome["equal"] += 1
+    assert outcome == {
+        "equal": 38,
+        "three dimensions": 41,
+        "up-sampling narrower than its node": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        # The first three stand in the authors' code, the others were counted from it.
+        (unet(plain_encoder(4), norm="none"), 7_759_521),
+        (unetpp(plain_encoder(4), norm="none"), 9_041_601),
+        (unet(plain_encoder(4, width=35), norm="none"), 9_282_246),
+        (unetpp(plain_encoder(4), norm="none", deep_supervision=True), 9_041_700),
+        (unetpp(plain_encoder(4), norm="none", in_channels=3), 9_042_177),
+        (unet_plus(plain_encoder(4), norm="none"), 8_728_257),
+        (unet_e(plain_encoder(4), norm="none"), 8_728_356),
+        (unet(plain_encoder(4)), 7_765_409),
+        (unetpp(plain_encoder(4)), 9_048_897),
+        (unetpp(plain_encoder(4, width=35), norm="none"), 10_815_876),
+    ],
+)
+def test_published_counts(spec: GridSpec, count: int):
+    assert count_parameters(spec) == count
+
+
+def test_branch_pruning_gives_the_counts_of_the_paper():
+    full = unetpp(plain_encoder(4), norm="none", deep_supervision=True)
+    counts = [count_parameters(prune_to_head(full, d)) for d in (1, 2, 3, 4)]
+    assert counts == [100_961, 511_105, 2_204_961, 9_041_601]
+
+
+@given(grid_specs())
+@settings(max_examples=40, deadline=None)
+def test_the_closed_form_is_what_torch_counts(spec: GridSpec):
+    assert count_parameters(spec) == count_trainable(UNetPlusPlus(spec))
+
+
+def test_a_dense_skip_costs_nine_times_the_square_of_the_width():
+    for level in range(4):
+        dense = unetpp(plain_encoder(5))
+        entry = next(e for e in dense.inputs if e.node == Node(level, 2))
+        thinner = replace(
+            dense,
+            inputs=tuple(
+                e._replace(sources=e.sources[1:]) if e == entry else e for e in dense.inputs
+            ),
+        )
+        difference = count_parameters(dense) - count_parameters(thinner)
+        assert difference == 9 * (32 * 2**level) ** 2
+
+
+@pytest.mark.parametrize("preset", [unet_plus, unetpp])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_the_wide_unet_has_the_parameters_of_the_nested_one(preset, depth: int):
+    for width in (4, 5, 7, 8, 12, 16, 24, 32, 48, 64):
+        like = preset(plain_encoder(depth, width=width), deep_supervision=True, in_channels=3)
+        wide = wide_unet(like)
+        assert abs(count_parameters(wide) - count_parameters(like)) <= 0.01 * count_parameters(like)
+        assert wide == unet(wide.encoder, widths=wide.widths, in_channels=3)
+        assert wide.widths == wide.encoder.channels[:-1]
+        assert wide.encoder.strides == like.encoder.strides
+
+
+def test_the_wide_unet_leaves_a_timm_encoder_as_it_is():
+    encoder = EncoderSpec(name="resnet18", channels=(64, 64, 128, 256), strides=(2, 4, 8, 16))
+    like = unetpp(encoder, widths=(16, 32, 64))
+    wide = wide_unet(like)
+    assert wide.encoder == encoder
+    assert wide.widths > like.widths
+
+
+def test_no_wide_unet_of_tiny_widths():
+    like = unetpp(plain_encoder(3, width=1))
+    with pytest.raises(UserError, match=r"within 0% of [\d,]+ parameters \(nearest: [\d,]+\)"):
+        wide_unet(like, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_pruning_keeps_the_triangle_of_the_head(depth: int):
+    full = unetpp(plain_encoder(4), deep_supervision=True, inference="mean")
+    pruned = prune_to_head(full, depth)
+    assert {entry.node for entry in pruned.inputs} == {
+        Node(i, j) for j in range(1, depth + 1) for i in range(depth - j + 1)
+    }
+    # So a pruned network is one that could have been described from the start, id and all.
+    assert pruned == unetpp(plain_encoder(depth))
+
+
+def test_pruning_unet_e_gives_the_unet_of_that_depth_and_unet_plus_the_unet_plus():
+    for depth in (1, 2, 3):
+        assert prune_to_head(unet_e(plain_encoder(3)), depth) == unet(plain_encoder(depth))
+        plus = unet_plus(plain_encoder(3), deep_supervision=True)
+        assert prune_to_head(plus, depth) == unet_plus(plain_encoder(depth))
+
+
+def test_pruning_needs_a_head():
+    with pytest.raises(UserError, match=r"needs a head at X_0_2, .* has heads at \(4,\); train it"):
+        prune_to_head(unetpp(plain_encoder(4)), 2)
+
+
+def test_skips_of_the_presets():
+    node = Node(0, 3)
+    below = Node(1, 2)
+    own = [Node(0, k) for k in range(3)]
+    expected = {unet: own[:1], unet_e: own[:1], unet_plus: own[-1:], unetpp: own}
+    for preset, skips in expected.items():
+        assert dict(preset(plain_encoder(3)).inputs)[node] == (*skips, below)
+
+
+def test_channels_and_ratio_of_an_uneven_encoder():
+    encoder = EncoderSpec(name="some", channels=(24, 32, 48), strides=(4, 16, 32))
+    spec = unetpp(encoder, widths=(8, 16))
+    assert [channels(spec, Node(i, 0)) for i in range(3)] == [24, 32, 48]
+    assert [channels(spec, Node(*n)) for n in ((0, 1), (1, 1), (0, 2))] == [8, 16, 8]
+    assert [up_ratio(spec, level) for level in (0, 1)] == [4, 2]
+
+
+def test_drawing():
+    assert draw(unetpp(plain_encoder(3, width=8), deep_supervision=True)) == "\n".join(
+        [
+            "X_0_0:8      X_0_1:8*     X_0_2:8*     X_0_3:8*",
+            "X_1_0:16     X_1_1:16     X_1_2:16",
+            "X_2_0:32     X_2_1:32",
+            "X_3_0:64",
+        ]
+    )
+    assert draw(unet(plain_encoder(2, width=8))) == "\n".join(
+        ["X_0_0:8      .            X_0_2:8*", "X_1_0:16     X_1_1:16", "X_2_0:32"]
+    )
