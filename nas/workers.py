@@ -75,7 +75,12 @@ def fold_runner(
         on_progress: called in this process, never from two threads at once.
     """
     if num_workers == 1:
-        yield lambda tasks: [run_task(t, bench, store, on_progress) for t in tasks] and None
+
+        def run_here(tasks: Sequence[FoldTask]) -> None:
+            for task in tasks:
+                run_task(task, bench, store, on_progress)
+
+        yield run_here
         return
     context = multiprocessing.get_context("spawn")
     events = context.Queue()

@@ -36,6 +36,6 @@ def build(folder: Path, *, study: str | None = None) -> Report:
         UserError: when there is nothing to report, see `reports.records.load_study`.
     """
     # Imported here, so that `import reports` costs a command line nothing.
-    from reports.build import build_report
+    from reports.assembly import build_report
 
     return build_report(folder, study=study)

@@ -31,14 +31,15 @@ def data_summary(study: StudyRecords) -> list[tuple[str, str]]:
         ("Cases", f"{data['num_cases']} in {data['num_groups']} groups"),
         (
             "Image",
-            f"{data['height']} x {data['width']} pixels (height x width), {channels} "
-            f"channel{'s' if channels != 1 else ''}",
+            (
+                f"{data['height']} x {data['width']} pixels (height x width), {channels} "
+                f"channel{'s' if channels != 1 else ''}"
+            ),
         ),
-        ("Foreground", f"{float(data['foreground_share']):.1%} of the pixels"),
+        ("Foreground", f"{100 * float(data['foreground_share']):.1f} % of the pixels"),
         ("Cases without foreground", str(data["num_empty"])),
         ("Folds", f"{folds['num_folds']}, held-out cases {', '.join(map(str, folds['sizes']))}"),
-        ("Not divided by a fold", str(folds["group"] or "each case stands for itself")),
-        ("Balanced over folds", str(folds["stratify"] or "nothing")),
+        *_fold_rules(study),
     ]
 
 
@@ -50,7 +51,7 @@ def provenance(study: StudyRecords) -> list[tuple[str, str]]:
         ("Study", manifest.study),
         ("Runs", f"{len(runs)} of {promised} finished"),
         ("Training and scoring", f"{runs['seconds'].sum() / 3600:.2f} hours in total"),
-        ("Device", _distinct(runs["device"] + ", " + runs["num_threads"].astype(str) + " threads")),
+        ("Device", _distinct(runs["device"] + ", threads: " + runs["num_threads"].astype(str))),
         ("Machine", _distinct(runs["machine"])),
         ("Versions", _distinct(runs["versions"])),
         ("Source revision", _distinct(runs["revision"].replace("", "not in a checkout"))),
@@ -82,10 +83,27 @@ def _distinct(values: pd.Series) -> str:
     return "; ".join(values.unique())
 
 
+def _unit(study: StudyRecords) -> str:
+    """What no fold divides: the named column, a group of the data itself, or "" for single cases."""
+    data = study.manifest.dataset
+    named = study.manifest.folds["group"]
+    return str(named) if named else "group" if data["num_groups"] < data["num_cases"] else ""
+
+
+def _fold_rules(study: StudyRecords) -> list[tuple[str, str]]:
+    rules = [("Never divided by a fold", _unit(study)), ("Balanced over folds by", _balance(study))]
+    return [(what, value) for what, value in rules if value]
+
+
+def _balance(study: StudyRecords) -> str:
+    return str(study.manifest.folds["stratify"] or "")
+
+
 def _folds(study: StudyRecords) -> str:
     folds = study.manifest.folds
-    grouped = f", never dividing a {folds['group']}" if folds["group"] else ""
-    stratified = f", balanced by {folds['stratify']}" if folds["stratify"] else ""
+    unit, balance = _unit(study), _balance(study)
+    grouped = f", never dividing a {unit}" if unit else ""
+    stratified = f", balanced by {balance}" if balance else ""
     return (
         f"{folds['num_folds']}-fold cross-validation{grouped}{stratified}. The folds were made once "
         "and every arm used the same ones, so that all comparisons are paired."
@@ -129,6 +147,5 @@ def _scoring(recipe: TrainRecipe) -> str:
     return (
         "The weights of the last epoch were scored: no epoch was picked by looking at the held-out "
         f"fold. A pixel is foreground where its probability exceeds {recipe.threshold:g}; scoring "
-        "was in fp32. No setting of this study was tuned on its held-out scores by this program; "
-        "what the people who ran it tried before is not recorded."
+        "was in fp32. Which settings were tried before this study is not recorded."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def write_overlays(path: Path, overlays: Overlays) -> None:
     partial = path.with_name(path.name + ".partial")
     arrays = {name: np.asarray(getattr(overlays, name)) for name in _FIELDS}
     with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
@@ -72,9 +73,9 @@ def read_overlays(path: Path) -> Overlays:
         UserError: when the file is not such a one.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _FIELDS}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in _FIELDS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} must be a file of overlays that a study wrote, but it cannot be read "
             f"({error}); delete it to build the report without pictures"

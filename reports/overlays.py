@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.overlay_file import Overlays as Overlays
-from reports.overlay_file import read_overlays as read_overlays
-from reports.overlay_file import write_overlays as write_overlays
+from reports.overlay_file import Overlays, read_overlays, write_overlays
 from reports.records import StudyRecords, most_nested
 from reports.scores import case_scores, primary_cases
+
+__all__ = ["RULE", "ChosenCase", "Overlays", "choose_cases", "read_overlays", "write_overlays"]
 
 RULE = (
     "Cases are chosen by a rule: the worst, the median and the best by mean Dice over the arms, "
@@ -87,9 +87,9 @@ def _rules(study: StudyRecords, scores: pd.DataFrame) -> list[_Rule]:
         def say(sign: int) -> Callable[[pd.Series], str]:
             def text(row: pd.Series) -> str:
                 change = row[nested.name] - row[baseline.name]
-                # Without any loss, the "largest loss" is a gain, and must not be called a loss.
-                size = "largest" if sign * change >= 0 else "smallest"
-                word = "gain" if change > 0 or (change == 0 and sign > 0) else "loss"
+                # Where nothing is lost, the "largest loss" is the smallest gain, and says so.
+                size = "largest" if sign * change > 0 else "smallest"
+                word = "gain" if size == ("largest" if sign > 0 else "smallest") else "loss"
                 return f"{size} {word} of {pair}: {change:+.3f} Dice"
 
             return text

@@ -69,10 +69,11 @@ def fold_scores(cases: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     )
 
 
-def pooled_scores(cases: pd.DataFrame, metric: Metric) -> pd.Series:
-    """One score per arm over the summed pixels of all its cases (not a mean over cases)."""
-    sums = cases.groupby("arm", sort=False)[["tp", "fp", "fn"]].sum()
-    return pd.Series(_METRICS[metric](sums["tp"], sums["fp"], sums["fn"]), index=sums.index)
+def scored_folds(scores: pd.DataFrame, arm: str) -> pd.Series:
+    """Scores of one arm by fold, from `fold_scores`, without the folds that have none."""
+    if arm not in scores.index:
+        return pd.Series(dtype="float64")
+    return scores.transpose()[arm].dropna()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from reports.records import StudyRecords
-from reports.scores import FORMULAS, count_empty, fold_scores, primary_cases
+from reports.scores import FORMULAS, count_empty, fold_scores, primary_cases, scored_folds
 from reports.statistics import corrected_resampled_t, holm
 from unetpp.grid import count_parameters, prune_to_head
 from unetpp.spec import GridSpec
@@ -46,9 +46,9 @@ def result_rows(study: StudyRecords) -> pd.DataFrame:
                 "primary_output": ", ".join(outputs),
                 "num_parameters": arm.num_parameters,
                 "macs": arm.macs,
-                "num_folds": len(_values(dice, arm.name)),
-                **_moments("dice", _values(dice, arm.name)),
-                **_moments("iou", _values(iou, arm.name)),
+                "num_folds": len(scored_folds(dice, arm.name)),
+                **_moments("dice", scored_folds(dice, arm.name)),
+                **_moments("iou", scored_folds(iou, arm.name)),
                 **_comparison(study, dice, arm.name),
                 "train_hours": runs["seconds"].sum() / 3600,
             }
@@ -84,9 +84,9 @@ def head_rows(study: StudyRecords) -> pd.DataFrame:
                     "output": output,
                     "primary": output in primary,
                     **head_cost(study, arm.name, output),
-                    "num_folds": len(_values(dice, arm.name)),
-                    **_moments("dice", _values(dice, arm.name)),
-                    **_moments("iou", _values(iou, arm.name)),
+                    "num_folds": len(scored_folds(dice, arm.name)),
+                    **_moments("dice", scored_folds(dice, arm.name)),
+                    **_moments("iou", scored_folds(iou, arm.name)),
                 }
             )
     return pd.DataFrame(rows)
@@ -130,7 +130,7 @@ def ranks(rows: pd.DataFrame, column: str) -> pd.Series:
     over different cases and do not rank.
     """
     none = pd.Series(0, index=rows.index)
-    if len(rows) < 2 or rows["num_folds"].nunique() > 1:
+    if len(rows) < 2 or len(set(rows["num_folds"])) > 1:
         return none
     place = rows[column].rank(method="dense", ascending=False)
     return place.where(place <= 2, 0).fillna(0).astype(int)
@@ -144,16 +144,22 @@ def caption(study: StudyRecords) -> list[str]:
     fewest, most = empty.left_out
     left_out = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     lines = [
-        f"{FORMULAS['dice']} and {FORMULAS['iou']} per case, at {data['height']} x "
-        f"{data['width']} pixels (the resampled image), scored in fp32.",
-        f"A case whose reference and prediction are both empty has no score and is left out; an "
-        f"empty reference with any prediction scores 0. {empty.num_cases} cases were scored, "
-        f"{empty.num_empty} with an empty reference; {left_out} left out per arm.",
-        f"Judged output: {_outputs(study)}. Dice and IoU: mean over the cases of a held-out fold, "
-        f"then mean ± standard deviation over {_fold_counts(rows)} folds.",
+        (
+            f"{FORMULAS['dice']} and {FORMULAS['iou']} per case, at {data['height']} x "
+            f"{data['width']} pixels (the resampled image), scored in fp32."
+        ),
+        (
+            f"A case whose reference and prediction are both empty has no score and is left out; an "
+            f"empty reference with any prediction scores 0. {empty.num_cases} cases were scored, "
+            f"{empty.num_empty} with an empty reference; {left_out} left out per arm."
+        ),
+        (
+            f"Judged output: {_outputs(study)}. Dice and IoU: mean over the cases of a held-out fold, "
+            f"then mean ± standard deviation over {_fold_counts(rows)} folds."
+        ),
         *_test_lines(study, rows),
     ]
-    if rows["num_folds"].nunique() > 1:
+    if len(set(rows["num_folds"])) > 1:
         lines.append("The arms have different numbers of folds: no mean is marked as best.")
     return lines
 
@@ -164,11 +170,15 @@ def _test_lines(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
     if rows["delta_low"].notna().sum() == 0 and not family:
         return [NO_TEST]
     return [
-        f"Delta: Dice minus that of {base}, paired by fold, with the 95 % interval of the "
-        f"corrected resampled t (Nadeau and Bengio 2003; n_test/n_train = "
-        f"{study.test_train_ratio:.3f}, the mean over folds).",
-        f"Holm p: two-sided p of that test, corrected over {len(family)} comparison"
-        f"{'s' if len(family) != 1 else ''} of Dice with {base} ({', '.join(family)}).",
+        (
+            f"Delta: Dice minus that of {base}, paired by fold, with the 95 % interval of the "
+            f"corrected resampled t (Nadeau and Bengio 2003; n_test/n_train = "
+            f"{study.test_train_ratio:.3f}, the mean over folds)."
+        ),
+        (
+            f"Holm p: two-sided p of that test, corrected over {len(family)} comparison"
+            f"{'s' if len(family) != 1 else ''} of Dice with {base} ({', '.join(family)})."
+        ),
     ]
 
 
@@ -190,13 +200,6 @@ def _fold_counts(rows: pd.DataFrame) -> str:
     return f"{high}" if low == high else f"{low} to {high}"
 
 
-def _values(scores: pd.DataFrame, arm: str) -> pd.Series:
-    """Scores of one arm by fold, without the folds that have none."""
-    if arm not in scores.index:
-        return pd.Series(dtype="float64")
-    return scores.loc[arm].dropna()
-
-
 def _moments(metric: str, values: pd.Series) -> dict[str, object]:
     return {
         f"{metric}_mean": values.mean() if len(values) else np.nan,
@@ -205,7 +208,7 @@ def _moments(metric: str, values: pd.Series) -> dict[str, object]:
 
 
 def _differences(dice: pd.DataFrame, arm: str, baseline: str) -> pd.Series:
-    return (_values(dice, arm) - _values(dice, baseline)).dropna()
+    return (scored_folds(dice, arm) - scored_folds(dice, baseline)).dropna()
 
 
 def _comparison(study: StudyRecords, dice: pd.DataFrame, arm: str) -> dict[str, object]:

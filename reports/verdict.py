@@ -3,145 +3,142 @@
 from __future__ import annotations
 
 import math
-
-import pandas as pd
+from collections.abc import Hashable
+from typing import Any
 
 from reports.records import StudyRecords, most_nested, same_grid
-from reports.scores import case_scores, fold_scores, primary_cases
+from reports.scores import case_scores, fold_scores, primary_cases, scored_folds
 from reports.statistics import ResampledT, corrected_resampled_t
 from reports.tables import ALPHA, differences, num_decimals, result_rows
 
+_Row = dict[Hashable, Any]
+
 
 def verdict(study: StudyRecords) -> list[str]:
-    """Two to five sentences: the most nested arm against the baseline, its price, its control, all.
+    """A few sentences: the most nested arm against the baseline, its price, its control, all arms.
 
     "Significant" is said only of a comparison in the Holm family. An interval that holds zero is
     said to hold zero.
     """
-    rows = result_rows(study).set_index("arm")
+    frame = result_rows(study)
+    digits = num_decimals(frame)
+    rows: dict[str, _Row] = {row["arm"]: row for row in frame.to_dict("records")}
     nested = most_nested(study)
     sentences: list[str] = []
-    if nested is not None and nested.name != study.manifest.baseline:
-        sentences.append(_against_baseline(study, rows, nested.name))
+    if nested is not None:
+        sentences.append(_against_baseline(study, rows, nested.name, digits))
         sentences += _price(study, rows, nested.name)
-        sentences += _controls(study, rows, nested.name)
-    sentences += _family(study, rows)
-    return sentences or ["There is nothing to compare: the study has one finished arm."]
+        sentences += _controls(study, nested.name, digits)
+    sentences += _family(study, list(rows.values()))
+    return sentences or ["Nothing can be compared: no two arms share two finished folds."]
 
 
-def _against_baseline(study: StudyRecords, rows: pd.DataFrame, arm: str) -> str:
-    row, base = rows.loc[arm], study.titles[study.manifest.baseline]
-    digits = num_decimals(rows)
-    title = study.titles[arm]
-    if math.isnan(row["delta_dice"]):
+def _against_baseline(study: StudyRecords, rows: dict[str, _Row], arm: str, digits: int) -> str:
+    row, baseline = rows[arm], study.manifest.baseline
+    title, base, folds = study.titles[arm], study.titles[baseline], row["delta_folds"]
+    if folds == 0:
         return f"{title} and {base} share no finished fold, so they cannot be compared yet."
     start = (
         f"{title} is {_above(row['delta_dice'], digits)} {base} in Dice "
-        f"({row['dice_mean']:.{digits}f} against {rows.loc[study.manifest.baseline, 'dice_mean']:.{digits}f})"
+        f"({row['dice_mean']:.{digits}f} against {rows[baseline]['dice_mean']:.{digits}f})"
     )
+    if folds == 1:
+        return f"{start}; one fold gives no interval and no test."
     if math.isnan(row["delta_low"]):
-        return f"{start}; {_no_interval(int(row['delta_folds']))}."
-    interval = f"95 % interval {row['delta_low']:+.{digits}f} to {row['delta_high']:+.{digits}f}"
-    folds = int(row["delta_folds"])
+        return f"{start}, the same in every fold, so that no interval can be given."
+    start += f", 95 % interval {row['delta_low']:+.{digits}f} to {row['delta_high']:+.{digits}f}"
     if row["delta_low"] <= 0 <= row["delta_high"]:
-        return f"{start}, {interval}: with {folds} folds this cannot be told from zero."
+        return f"{start}: with {folds} folds this cannot be told from zero."
     if row["p_holm"] < ALPHA:
         return (
-            f"{start}, {interval}: the interval leaves out zero, and the difference is "
-            f"significant after Holm's correction ({_p(row['p_holm'])})."
+            f"{start}: the interval leaves out zero, and the difference is significant after "
+            f"Holm's correction ({_p(row['p_holm'])})."
         )
     return (
-        f"{start}, {interval}: the interval of this one comparison leaves out zero, but after "
-        f"Holm's correction the difference is not significant ({_p(row['p_holm'])})."
+        f"{start}: the interval of this one comparison leaves out zero, but after Holm's "
+        f"correction the difference is not significant ({_p(row['p_holm'])})."
     )
 
 
-def _price(study: StudyRecords, rows: pd.DataFrame, arm: str) -> list[str]:
-    base = study.manifest.baseline
+def _price(study: StudyRecords, rows: dict[str, _Row], arm: str) -> list[str]:
+    baseline = study.manifest.baseline
     values = differences(study, arm)
     if not len(values):
         return []
     cases = primary_cases(study)
     scored = cases.assign(dice=case_scores(cases, "dice"))
     table = scored.pivot_table(index=["case", "fold"], columns="arm", values="dice")
-    paired = table[[arm, base]].dropna()
-    lost = int((paired[arm] < paired[base]).sum())
-    return [
-        f"It takes {rows.loc[arm, 'num_parameters'] / rows.loc[base, 'num_parameters']:.2f} times "
-        f"the parameters and {rows.loc[arm, 'macs'] / rows.loc[base, 'macs']:.2f} times the "
-        f"multiply-accumulates of {study.titles[base]}, and does worse than it in "
+    paired = table[[arm, baseline]].dropna()
+    lost = int((paired[arm] < paired[baseline]).sum())
+    parameters, macs = (rows[arm][n] / rows[baseline][n] for n in ("num_parameters", "macs"))
+    sentence = (
+        f"It takes {parameters:.2f} times the parameters and {macs:.2f} times the "
+        f"multiply-accumulates of {study.titles[baseline]}, and does worse than it in "
         f"{int((values < 0).sum())} of {len(values)} folds and on {lost} of {len(paired)} cases."
-    ]
+    )
+    return [sentence]
 
 
-def _controls(study: StudyRecords, rows: pd.DataFrame, arm: str) -> list[str]:
-    """The most nested arm against plain grids of other widths: outside the Holm family."""
-    dice = fold_scores(primary_cases(study), "dice")
+def _controls(study: StudyRecords, arm: str, digits: int) -> list[str]:
+    """The arm against the baseline's grid at other widths: outside the Holm family, not tested."""
+    dice, base = fold_scores(primary_cases(study), "dice"), study.titles[study.manifest.baseline]
     sentences: list[str] = []
     for control in same_grid(study):
-        if control.name == study.manifest.baseline or not {control.name, arm} <= set(dice.index):
-            continue
-        values = (dice.loc[arm] - dice.loc[control.name]).dropna()
+        values = (scored_folds(dice, arm) - scored_folds(dice, control.name)).dropna()
         result = corrected_resampled_t(values.tolist(), test_train_ratio=study.test_train_ratio)
-        if result is None:
+        if control.name == study.manifest.baseline or result is None:
             continue
-        share = control.num_parameters / study.arm(arm).num_parameters
+        title, share = study.titles[arm], control.num_parameters / study.arm(arm).num_parameters
         sentences.append(
-            f"Against {study.titles[control.name]} (the grid of {study.titles[study.manifest.baseline]}"
-            f" with {share:.2f} times its parameters) {study.titles[arm]} is "
-            f"{_interval(result, num_decimals(rows))}; this comparison is outside the Holm family."
+            f"Against {study.titles[control.name]} (the grid of {base}, {share:.2f} times the "
+            f"parameters of {title}) {title} is {_interval(result, digits)}; this comparison is "
+            "outside the Holm family."
         )
     return sentences
 
 
 def _interval(result: ResampledT, digits: int) -> str:
-    text = f"{_above(result.mean, digits)} in Dice"
+    text = f"{_above(result.mean, digits)} it in Dice"
     if math.isnan(result.low):
         return f"{text}, the same in every fold, so that no interval can be given"
     zero = "holds" if result.low <= 0 <= result.high else "leaves out"
-    return f"{text}, 95 % interval {result.low:+.{digits}f} to {result.high:+.{digits}f}, which {zero} zero"
+    interval = f"{result.low:+.{digits}f} to {result.high:+.{digits}f}"
+    return f"{text}, 95 % interval {interval}, which {zero} zero"
 
 
-def _family(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
-    tested = rows[rows["p_holm"].notna()]
-    base = study.titles[study.manifest.baseline]
-    if len(tested) == 0:
+def _family(study: StudyRecords, rows: list[_Row]) -> list[str]:
+    tested = [row for row in rows if not math.isnan(row["p_holm"])]
+    if not tested:
         return []
-    found = tested[tested["p_holm"] < ALPHA]
-    better = [study.titles[str(arm)] for arm in found.index[found["delta_dice"] > 0]]
-    worse = [study.titles[str(arm)] for arm in found.index[found["delta_dice"] < 0]]
-    below = [study.titles[str(arm)] for arm in tested.index[tested["delta_dice"] < 0]]
-    many = f"Of {len(tested)} comparisons" if len(tested) > 1 else "The one comparison"
-    if not len(found):
-        smallest = _p(tested["p_holm"].min())
-        none = "none is" if len(tested) > 1 else "is not"
-        text = (
-            f"{many} with {base}, {none} significant after Holm's correction (smallest {smallest})"
-        )
-    else:
-        parts = [
-            f"{', '.join(better)} above" if better else "",
-            f"{', '.join(worse)} below" if worse else "",
+    base = study.titles[study.manifest.baseline]
+    found = [row for row in tested if row["p_holm"] < ALPHA]
+    noun = "comparison" if len(tested) == 1 else "comparisons"
+    text = f"Of {len(tested)} {noun} with {base}, {len(found) or 'none'} "
+    text += f"{'are' if len(found) > 1 else 'is'} significant after Holm's correction"
+    if found:
+        sides = [
+            (_names(study, [row for row in found if row["delta_dice"] > 0]), "above"),
+            (_names(study, [row for row in found if row["delta_dice"] < 0]), "below"),
         ]
-        said = " and ".join(part for part in parts if part)
-        text = f"{many} with {base}, {len(found)} {'are' if len(found) > 1 else 'is'} significant after Holm's correction: {said}"
+        text += ": " + " and ".join(f"{names} {side}" for names, side in sides if names)
+    else:
+        text += f" (smallest {_p(min(row['p_holm'] for row in tested))})"
+    below = [row for row in tested if row["delta_dice"] < 0]
     if below:
-        text += (
-            f"; in the mean, {', '.join(below)} {'lie' if len(below) > 1 else 'lies'} below {base}"
-        )
-    return [text + "."]
+        verb = "lies" if len(below) == 1 else "lie"
+        text += f"; in the mean, {_names(study, below)} {verb} below {base}"
+    return [f"{text}."]
+
+
+def _names(study: StudyRecords, rows: list[_Row]) -> str:
+    names = [study.titles[row["arm"]] for row in rows]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _above(difference: float, digits: int) -> str:
     if round(abs(difference), digits) == 0:
         return "within rounding of"
     return f"{abs(difference):.{digits}f} {'above' if difference > 0 else 'below'}"
-
-
-def _no_interval(num_folds: int) -> str:
-    if num_folds < 2:
-        return "one fold gives no interval and no test"
-    return "the difference is the same in every fold, so that no interval can be given"
 
 
 def _p(value: float) -> str:

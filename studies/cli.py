@@ -18,6 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ablate and search nested-skip segmentation networks (UNet++) on your data.",
 )
@@ -54,7 +55,7 @@ def list_studies() -> None:
 
 @app.command()
 def show(study: StudyName, quick: Quick = False) -> None:
-    """Show a study: its question, its arms with their networks, and what it costs."""
+    """Show a study: its question, its arms, its cost."""
     from studies._catalog import find_study
     from studies._show import describe_study
 
@@ -63,7 +64,7 @@ def show(study: StudyName, quick: Quick = False) -> None:
 
 
 @app.command()
-def run(  # noqa: PLR0913 - one parameter per option of the command line
+def run(
     study: StudyName,
     data: Annotated[
         Path | None,
@@ -156,7 +157,7 @@ def run(  # noqa: PLR0913 - one parameter per option of the command line
         typer.Option(metavar="N", min=1, help="Processes that train folds; they share the cores."),
     ] = 1,
 ) -> None:
-    """Run a study, or go on with one that was interrupted, and write its report."""
+    """Run a study, or go on with one, and write its report."""
     from rich.console import Console
 
     from studies._catalog import find_study
@@ -192,7 +193,7 @@ def run(  # noqa: PLR0913 - one parameter per option of the command line
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
 ) -> None:
-    """Write the report of a study folder again, from its records alone."""
+    """Write the report of a study folder again."""
     import reports
 
     _print_report(reports.build(folder))

@@ -160,7 +160,8 @@ def wide_unet(like: GridSpec, *, tolerance: float = 0.01) -> GridSpec:
     The control of the paper (section IV-B): more parameters without nested skips. Every width of
     the U-Net (of the decoder alone, when the encoder comes from timm) is the rounded multiple of
     the width in `like`; the multiple with the nearest count is taken, and the widths are then
-    moved by one, coarsest level first, while that brings the count nearer.
+    moved by one, coarsest level first, while that brings the count nearer; two at a time, where
+    one at a time does not come within `tolerance`.
 
     Args:
         like: any spec; its encoder, `in_channels`, `classes` and `norm` are kept.
@@ -175,17 +176,28 @@ def wide_unet(like: GridSpec, *, tolerance: float = 0.01) -> GridSpec:
         return abs(count_parameters(spec) - target)
 
     best = min((_scaled_unet(like, 1 + step / 512) for step in range(-128, 513)), key=distance)
-    while True:
-        nearest = min(_neighbours(best), key=distance)
-        if distance(nearest) >= distance(best):
-            break
-        best = nearest
+    best = _descended(best, distance, _neighbours)
+    if distance(best) > tolerance * target:
+        best = _descended(best, distance, _second_neighbours)
     if distance(best) > tolerance * target:
         raise UserError(
             f"no integer widths give a U-Net within {tolerance:.0%} of {target:,} parameters "
             f"(nearest: {count_parameters(best):,}); choose larger widths"
         )
     return best
+
+
+def _descended(
+    spec: GridSpec,
+    distance: Callable[[GridSpec], int],
+    neighbours: Callable[[GridSpec], Iterator[GridSpec]],
+) -> GridSpec:
+    """The spec after steps to the nearest neighbour, until none is nearer."""
+    while True:
+        nearest = min(neighbours(spec), key=distance)
+        if distance(nearest) >= distance(spec):
+            return spec
+        spec = nearest
 
 
 def _scaled_unet(like: GridSpec, factor: float) -> GridSpec:
@@ -215,6 +227,10 @@ def _neighbours(spec: GridSpec) -> Iterator[GridSpec]:
             )
             if min(*widths, *channels) >= 1:
                 yield replace(spec, widths=widths, encoder=replace(spec.encoder, channels=channels))
+
+
+def _second_neighbours(spec: GridSpec) -> Iterator[GridSpec]:
+    return (second for first in _neighbours(spec) for second in _neighbours(first))
 
 
 def _moved(values: tuple[int, ...], index: int, step: int) -> tuple[int, ...]:

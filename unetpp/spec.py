@@ -19,9 +19,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from unetpp.errors import UserError
 
@@ -97,6 +97,9 @@ class GridSpec:
     Raises:
         UserError: on a grid that cannot be computed, or with a node that no head depends on.
     """
+
+    # A description with a field that this version does not know is of another network.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     encoder: EncoderSpec
     widths: tuple[int, ...]

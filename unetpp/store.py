@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
 from unetpp.errors import UserError
@@ -298,7 +299,7 @@ class RecordStore:
             with self._engine.begin() as connection:
                 connection.execute(_RUNS.insert(), row)
                 connection.execute(_CASES.insert(), rows)
-        except sa.exc.IntegrityError:
+        except IntegrityError:
             if self.run(record.key) is None:
                 raise
 
@@ -363,7 +364,8 @@ class RecordStore:
         rows = [{"study": study, "record": _dump(_LATENCY_JSON, r)} for r in records]
         with self._engine.begin() as connection:
             connection.execute(_LATENCIES.delete().where(_LATENCIES.c.study == study))
-            connection.execute(_LATENCIES.insert(), rows)
+            if rows:
+                connection.execute(_LATENCIES.insert(), rows)
 
     def latencies(self, study: str) -> list[LatencyRecord]:
         """The timings of a study, in the order in which they were taken."""

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from reports.plots.palette import Look, looks
 from reports.records import StudyRecords, same_grid
-from reports.scores import fold_scores
+from reports.scores import fold_scores, scored_folds
 from reports.statistics import corrected_resampled_t
 from unetpp.errors import UserError
 
@@ -62,10 +62,10 @@ def _dice(study: StudyRecords, arm: str, output: str) -> dict[str, float]:
     cases = study.cases[(study.cases["arm"] == arm) & (study.cases["output"] == output)]
     if cases.empty:
         return dict.fromkeys(("dice", "dice_low", "dice_high"), float("nan"))
-    values = fold_scores(cases, "dice").loc[arm].dropna()
+    values = scored_folds(fold_scores(cases, "dice"), arm)
     result = corrected_resampled_t(values.tolist(), test_train_ratio=study.test_train_ratio)
     if result is None:
-        return {"dice": values.mean(), "dice_low": float("nan"), "dice_high": float("nan")}
+        return {"dice": float(values.mean()), "dice_low": float("nan"), "dice_high": float("nan")}
     return {"dice": result.mean, "dice_low": result.low, "dice_high": result.high}
 
 
@@ -119,11 +119,10 @@ def _draw_arm(axes: Axes, rows: pd.DataFrame, look: Look, scale: float, *, is_pl
 
 
 def _name_outputs(axes: Axes, rows: pd.DataFrame, look: Look, *, above: bool) -> None:
-    for row in rows.itertuples():
+    for output, x, y in zip(rows["output"], rows["milliseconds"], rows["dice"], strict=True):
         axes.annotate(
-            str(row.output), (float(row.milliseconds), float(row.dice)), ha="center",
-            xytext=(9, 9 if above else -18), textcoords="offset points", fontsize=10,
-            color=look.colour, zorder=5,
+            output, (x, y), ha="center", xytext=(9, 9 if above else -18),
+            textcoords="offset points", fontsize=10, color=look.colour, zorder=5,
         )  # fmt: skip
 
 
@@ -150,7 +149,7 @@ def _legends(
     arms = [
         Line2D(
             [], [], color=look[arm].colour, marker=look[arm].marker, label=look[arm].title,
-            linestyle=look[arm].dash if counts[arm] > 1 else "",
+            linestyle=look[arm].dash if counts[arm] > 1 else "none",
             markerfacecolor="white" if arm in plain else look[arm].colour,
         )
         for arm in data["arm"].unique()

@@ -45,7 +45,7 @@ def draw_learning_curves(study: StudyRecords, data: pd.DataFrame) -> Figure:
                 rows["epoch"], rows["mean"], style.dash, color=style.colour, label=style.title,
                 marker="o" if len(rows) < 3 else "", markersize=4,
             )  # fmt: skip
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
     handles, labels = panels[0].get_legend_handles_labels()

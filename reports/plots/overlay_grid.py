@@ -56,11 +56,16 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
         _picture(grid[n][0], image)
         _picture(grid[n][1], _tinted(image, truth, truth))
         # The reason spans the row, so it may not enter the layout; the blank title keeps its room.
-        grid[n][0].set_title(" ", fontsize=10, pad=18)
-        reason_text = grid[n][0].text(
-            0, 1.17, textwrap.shorten(f"{case}: {reason}", 130), fontsize=11, weight="bold",
-            transform=grid[n][0].transAxes,
-        )  # fmt: skip
+        grid[n][0].set_title(" ", fontsize=10, pad=24)
+        reason_text = grid[n][0].annotate(
+            textwrap.shorten(f"{case}: {reason}", 130),
+            (0, 1),
+            xytext=(0, 20),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=11,
+            weight="bold",
+        )
         reason_text.set_in_layout(False)
         for a, arm in enumerate(shown.arms):
             axes = grid[n][2 + a]

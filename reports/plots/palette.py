@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from reports.records import StudyRecords
 
@@ -18,7 +19,7 @@ class Look:
 
     colour: str
     marker: str
-    dash: str
+    dash: Literal["-", "--"]
     title: str
 
 

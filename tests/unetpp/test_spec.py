@@ -36,16 +36,19 @@ def test_json_reads_back_to_an_equal_spec_with_the_same_id(spec: GridSpec):
 @pytest.mark.parametrize(
     ("spec", "pinned"),
     [
-        (_SMALLEST, "SMALLEST"),
-        (unet(plain_encoder(4)), "UNET4"),
-        (unet_e(plain_encoder(4)), "UNETE4"),
-        (unet_plus(plain_encoder(4)), "UNETPLUS4"),
-        (unetpp(plain_encoder(4)), "UNETPP4"),
+        (_SMALLEST, "ea67b3f19455"),
+        (unet(plain_encoder(4)), "32ab948945c8"),
+        (unet_e(plain_encoder(4)), "d3d5399d519f"),
+        (unet_plus(plain_encoder(4)), "15570e073f4c"),
+        (unetpp(plain_encoder(4)), "bf43df24bf85"),
         (
             unetpp(plain_encoder(3, width=16), deep_supervision=True, in_channels=3, norm="none"),
-            "UNETPP3DS",
+            "549665132ea8",
         ),
-        (unetpp(plain_encoder(2), deep_supervision=True, inference="mean", classes=2), "UNETPP2M"),
+        (
+            unetpp(plain_encoder(2), deep_supervision=True, inference="mean", classes=2),
+            "47eeea6816ce",
+        ),
     ],
 )
 def test_ids_are_pinned(spec: GridSpec, pinned: str):

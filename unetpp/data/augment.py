@@ -12,7 +12,7 @@ from kornia.augmentation import (
     RandomHorizontalFlip,
     RandomVerticalFlip,
 )
-from kornia.constants import Resample
+from kornia.constants import DataKey, Resample
 from torch import Tensor
 
 from unetpp.recipe import Augmentation
@@ -36,7 +36,7 @@ class BatchAugmenter:
                 p=1.0,
             ),
             data_keys=["input", "mask"],
-            extra_args={"mask": {"resample": Resample.NEAREST, "align_corners": False}},
+            extra_args={DataKey.MASK: {"resample": Resample.NEAREST, "align_corners": False}},
         )
 
     def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

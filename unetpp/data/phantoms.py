@@ -47,7 +47,7 @@ def make_phantoms(*, num_cases: int, size: int, seed: int) -> Dataset:
         UserError: no case, or `size` below 16.
     """
     if num_cases < 1:
-        raise UserError(f"Phantoms need at least 1 case, not {num_cases}; pass --cases 40.")
+        raise UserError(f"Phantoms need at least 1 case, not {num_cases}.")
     if size < _SMALLEST_SIZE:
         raise UserError(
             f"`size` (={size}) of phantoms must be at least {_SMALLEST_SIZE} pixels, as cells are "

@@ -29,7 +29,7 @@ def resolve_device(name: str | None) -> str:
 
 
 def available_devices() -> list[str]:
-    """ "cpu" first, then every GPU that torch sees."""
+    """The CPU, then every GPU that torch sees, by torch's names."""
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     return [*devices, "mps"] if torch.backends.mps.is_available() else devices
 

@@ -1,0 +1,49 @@
+# `make` lists the targets. Everything is installed into .venv, nothing outside it is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Twice quiet: errors still show, a mirror's warnings about itself do not.
+INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --editable
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test test-all lint
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.installed  ## run the main study on the embedded data: minutes on two cores, no GPU
+	@$(BIN)/unetpp run nested_vs_plain
+
+test: lint  ## lint, then the fast tests
+	$(BIN)/pytest -q
+
+test-all: lint  ## lint, then all tests: the slow ones and those on real data too
+	$(BIN)/pytest -q -m ""
+
+lint: .venv/.installed-test  ## format, rules, types, layers, spelling; changes nothing
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: PYTHON must be 3.11 or newer, but $(PYTHON) is" \
+			"$$($(PYTHON) -V 2>/dev/null || echo missing); name another: make PYTHON=python3.12" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/.installed: pyproject.toml | .venv/bin/python
+	@echo "Installing unetpp into .venv; torch's CUDA build alone is several GB, so this takes minutes."
+	@$(INSTALL) .
+	@touch $@
+
+# The test extra contains all of the plain installation, so both stamps hold after it.
+.venv/.installed-test: pyproject.toml | .venv/bin/python
+	@echo "Installing unetpp and its test tools into .venv; torch's CUDA build alone is several GB," \
+		"so this takes minutes."
+	@$(INSTALL) '.[test]'
+	@touch .venv/.installed $@

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_study import store_in, tiny_bench, tiny_spec
+
+from nas.performance_estimation import cross_validate, fold_dice
+from nas.workers import FoldProgress, FoldTask, fold_runner
+
+TESTS = Path(__file__).parents[1]
+
+
+def all_folds(bench, spec):
+    return [FoldTask(arm="unetpp", spec=spec, fold=f) for f in range(bench.folds.num_folds)]
+
+
+def numbers(store, bench, spec):
+    return [store.cases(bench.key(spec, f)) for f in range(bench.folds.num_folds)]
+
+
+def test_progress_names_every_epoch_and_the_end_of_every_fold(tmp_path):
+    bench, spec, events = tiny_bench(tmp_path), tiny_spec(), list[FoldProgress]()
+    with fold_runner(
+        bench, store_in(tmp_path), num_workers=1, on_progress=events.append
+    ) as run_folds:
+        run_folds(all_folds(bench, spec))
+        run_folds(all_folds(bench, spec)[:1])
+    told = [(e.fold, e.log.epoch if e.log else None, e.trained) for e in events]
+    assert told == [(f, e, True) for f in range(3) for e in (1, 2, None)] + [(0, None, False)]
+
+
+def test_the_score_is_the_mean_over_folds_of_the_mean_over_cases(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    with fold_runner(bench, store, num_workers=1, on_progress=lambda _: None) as run_folds:
+        score = cross_validate("unetpp", spec, bench, store, run_folds)
+    by_hand = []
+    for fold in range(3):
+        cases = [c for c in store.cases(bench.key(spec, fold)) if c.output == "L2"]
+        values = [2 * c.tp / (2 * c.tp + c.fp + c.fn) for c in cases if c.tp + c.fp + c.fn]
+        by_hand.append(sum(values) / len(values))
+    assert score == pytest.approx(sum(by_hand) / 3)
+    assert fold_dice(spec, 1, bench, store) == pytest.approx(by_hand[1])
+
+
+@pytest.mark.slow
+def test_processes_give_the_numbers_of_one_process(tmp_path):
+    spec, events = tiny_spec(), list[FoldProgress]()
+    one, two = tiny_bench(tmp_path / "1"), tiny_bench(tmp_path / "2")
+    with fold_runner(
+        one, store_in(tmp_path / "1"), num_workers=1, on_progress=lambda _: None
+    ) as run:
+        run(all_folds(one, spec))
+    with fold_runner(
+        two, store_in(tmp_path / "2"), num_workers=2, on_progress=events.append
+    ) as run:
+        run(all_folds(two, spec))
+    assert numbers(store_in(tmp_path / "1"), one, spec) == numbers(
+        store_in(tmp_path / "2"), two, spec
+    )
+    assert sum(e.log is None for e in events) == 3
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    """kill -9 of the parent in the middle of a long run leaves no process behind."""
+    script = f"""
+from pathlib import Path
+from tiny_study import store_in, tiny_bench, tiny_spec
+from nas.workers import FoldTask, fold_runner
+if __name__ == "__main__":
+    folder = Path({str(tmp_path)!r})
+    bench = tiny_bench(folder, epochs=100000)
+    with fold_runner(bench, store_in(folder), num_workers=2,
+                     on_progress=lambda e: print("epoch", flush=True)) as run:
+        run([FoldTask(arm="unetpp", spec=tiny_spec(), fold=f) for f in range(3)])
+"""
+    file = tmp_path / "drive.py"
+    file.write_text(script)
+    with subprocess.Popen(
+        [sys.executable, str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"},
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline().strip() == "epoch"
+        children = [int(p) for p in children_of(parent.pid)]
+        assert children
+        os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(map(alive, children)):
+        time.sleep(0.2)
+    assert not any(map(alive, children))
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"

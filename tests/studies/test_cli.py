@@ -1,0 +1,168 @@
+"""The command `unetpp`, in this process: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from studies import cli
+from unetpp.data.phantoms import make_phantoms
+from unetpp.grid import count_parameters, plain_encoder
+from unetpp.grid import unetpp as unetpp_spec
+
+TINY = ["--quick", "--depth", "2", "--width", "2", "--size", "16", "--device", "cpu"]
+
+
+@pytest.fixture
+def unetpp(monkeypatch, capsys, tmp_path):
+    """Call the command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["unetpp", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped, warnings.catch_warnings():
+            # As for a user: a warning is shown, where pytest would make it an error.
+            warnings.simplefilter("default")
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A valid folder of eight generated cases."""
+    dataset = make_phantoms(num_cases=8, size=16, seed=3)
+    for part in ("images", "masks"):
+        (tmp_path / "cells" / part).mkdir(parents=True)
+    for name, image, mask in zip(dataset.case_ids, dataset.images, dataset.masks, strict=True):
+        gray = np.round(255 * image[0]).astype(np.uint8)
+        Image.fromarray(gray).save(tmp_path / "cells" / "images" / f"{name}.png")
+        Image.fromarray(255 * mask).save(tmp_path / "cells" / "masks" / f"{name}.png")
+    return tmp_path / "cells"
+
+
+def refusal(result: tuple[int, str, str]) -> str:
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_list_names_every_study_with_its_question(unetpp):
+    code, out, _ = unetpp("list")
+    assert code == 0
+    assert out == "nested_vs_plain  Is a nested skip better than a plain one, on this data?\n"
+
+
+def test_show_tells_question_arms_and_cost(unetpp):
+    code, out, _ = unetpp("show", "nested_vs_plain", "--quick")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    for text in (
+        "Is a nested skip",
+        "wide_unet",
+        f"{count_parameters(unetpp_spec(plain_encoder(4, width=4))):,}",
+        "<- baseline",
+        "12 runs of 1 epochs",
+        "X_0_4:4*",
+    ):
+        assert text in out
+
+
+def test_a_tiny_study_runs_and_reports_and_is_not_trained_twice(unetpp, folder, tmp_path):
+    command = ["run", "nested_vs_plain", *TINY, "--data", folder, "--out", tmp_path / "out"]
+    code, out, err = unetpp(*command)
+    assert code == 0
+    assert "UNet++" in out
+    assert "Holm p" in out
+    assert str(tmp_path / "out" / "report" / "index.html") in out
+    assert err.count("epoch 1/1") == 12
+    code, again, err = unetpp(*command)
+    assert code == 0
+    assert err.count("already recorded") == 12
+    assert "epoch" not in err
+    assert again == out
+    code, report, _ = unetpp("report", tmp_path / "out")
+    assert (code, report) == (0, out)
+
+
+def test_arms_can_be_chosen_and_the_baseline_takes_part(unetpp, tmp_path):
+    code, out, err = unetpp(
+        "run", "nested_vs_plain", *TINY, "--arms", "unetpp_ds", "--out", tmp_path / "o"
+    )
+    assert code == 0
+    assert err.count("epoch 1/1") == 4
+    assert "wide U-Net" not in out
+
+
+def test_a_folder_made_with_another_setting_is_refused_with_what_differs(unetpp, folder, tmp_path):
+    command = ["run", "nested_vs_plain", *TINY, "--arms", "unetpp", "--out", tmp_path / "out"]
+    assert unetpp(*command, "--data", folder)[0] == 0
+    sentence = refusal(unetpp(*command, "--data", folder, "--epochs", "2"))
+    assert "epochs: 1 there, 2 now" in sentence
+    assert "new --out" in sentence
+    sentence = refusal(unetpp(*command))
+    assert "name: cells there, phantoms now" in sentence
+    assert "content of the data" in sentence
+    sentence = refusal(unetpp(*command, "--data", folder, "--seed", "1"))
+    assert "seed: 0 there, 1 now" in sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "nested_vs_plane"], "did you mean nested_vs_plain"),
+        (["run", "nested_vs_plain", "--arms", "unetp"], "did you mean unetpp"),
+        (["run", "nested_vs_plain", "--encoder", "resnet19"], "did you mean resnet18"),
+        (["run", "nested_vs_plain", "--device", "cuda:9"], "(cpu"),
+        (["run", "nested_vs_plain", "--data", "nowhere"], "nowhere"),
+        (["run", "nested_vs_plain", "--encoder-weights", "hub"], "needs an encoder from timm"),
+        (
+            [
+                "run",
+                "nested_vs_plain",
+                "--encoder",
+                "resnet18",
+                "--encoder-weights",
+                "none.safetensors",
+            ],
+            "an existing file",
+        ),
+        (["run", "nested_vs_plain", "--encoder", "convnext_atto"], "a depth of at most 3"),
+        (["run", "nested_vs_plain", "--lr", "0"], "`learning_rate`"),
+        (["run", "nested_vs_plain", "--quick", "--folds", "40"], "--folds"),
+        (["report", "nowhere"], "records.sqlite"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence_before_training(
+    unetpp, tmp_path, arguments, sentence
+):
+    assert sentence in refusal(unetpp(*arguments))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_bad_data_is_refused_by_name(unetpp, folder, tmp_path):
+    victim = sorted((folder / "masks").iterdir())[2]
+    victim.write_bytes(victim.read_bytes()[:40])
+    sentence = refusal(unetpp("run", "nested_vs_plain", *TINY, "--data", folder))
+    assert victim.name in sentence
+    victim.unlink()
+    assert victim.stem in refusal(unetpp("run", "nested_vs_plain", *TINY, "--data", folder))
+
+
+def test_settings_that_are_ignored_are_named(unetpp):
+    code, _, err = unetpp(
+        "run", "nested_vs_plain", "--quick", "--group", "patient", "--folds", "40"
+    )
+    assert code == 2
+    assert "warning: --group and --stratify are ignored: they need --data" in err

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from nas.workers import FoldProgress
+from studies import _progress
+from studies._progress import Reporter, Tally
+from unetpp.store import EpochLog
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def tally() -> Tally:
+    return Tally(
+        "study",
+        labels={"a": "U-Net", "b": "UNet++"},
+        weights={"a": 1.0, "b": 3.0},
+        num_folds=2,
+        epochs=10,
+    )
+
+
+def epoch(arm: str, fold: int, number: int) -> FoldProgress:
+    log = EpochLog(
+        epoch=number, train_loss=0.5, held_out_loss=None, held_out_dice=None, seconds=1.0
+    )
+    return FoldProgress(arm=arm, fold=fold, log=log)
+
+
+def test_share_and_eta_weigh_arms_by_cost(clock):
+    done = tally()
+    assert (done.share, done.eta) == (0.0, "-")
+    clock[0] += 10
+    done.add(epoch("a", 0, 10))
+    assert done.share == pytest.approx(1 / 8)
+    assert done.eta == "1:10"
+    clock[0] += 5
+    done.add(epoch("b", 1, 2))
+    assert done.share == pytest.approx(1.6 / 8)
+    assert done.eta == "1:00"
+
+
+def test_recorded_folds_count_as_done_but_not_as_speed(clock):
+    done = tally()
+    done.add(FoldProgress(arm="b", fold=0, log=None, trained=False))
+    assert done.share == pytest.approx(3 / 8)
+    assert done.eta == "-"
+    clock[0] += 10
+    done.add(epoch("a", 0, 10))
+    assert done.eta == "0:40"
+
+
+def test_hours_are_told(clock):
+    done = tally()
+    clock[0] += 3600
+    done.add(epoch("a", 0, 10))
+    assert done.eta == "7:00:00"
+
+
+def test_without_a_terminal_a_fold_is_one_line_of_plain_text():
+    out = io.StringIO()
+    reporter = Reporter(Console(file=out, force_terminal=False, width=80))
+    with reporter.training(tally()) as on_progress:
+        for number in range(1, 11):
+            on_progress(epoch("b", 1, number))
+        on_progress(FoldProgress(arm="b", fold=1, log=None))
+        on_progress(FoldProgress(arm="a", fold=0, log=None, trained=False))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("study  UNet++  fold 2/2  epoch 10/10  loss 0.500   38%  ETA ")
+    assert "U-Net  fold 1/2  already recorded" in lines[1]
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_terminal_shows_study_arm_fold_epoch_loss_and_eta_in_80_columns():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    with Reporter(console).training(tally()) as on_progress:
+        on_progress(epoch("b", 1, 3))
+    shown = [
+        line for line in out.getvalue().replace("\r", "\n").splitlines() if "epoch 3/10" in line
+    ]
+    assert shown
+    for word in ("study", "UNet++", "fold 2/2", "loss 0.500", "ETA"):
+        assert word in shown[-1]

@@ -1,0 +1,117 @@
+"""kill -9 in the middle of a study, and the same command again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMAND = [
+    str(Path(sys.executable).with_name("unetpp")),
+    "run",
+    "nested_vs_plain",
+    "--quick",
+    "--depth",
+    "2",
+    "--width",
+    "2",
+    "--size",
+    "16",
+    "--epochs",
+    "3",
+    "--device",
+    "cpu",
+]
+
+
+def rows(folder: Path) -> dict[str, str]:
+    """Key of every stored run -> its whole record."""
+    database = folder / "records.sqlite"
+    if not database.exists():
+        return {}
+    with sqlite3.connect(database, timeout=30) as connection:
+        try:
+            return dict(connection.execute("SELECT id, record FROM runs").fetchall())
+        except sqlite3.OperationalError:
+            return {}
+
+
+def counts(folder: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(folder / "records.sqlite", timeout=30) as connection:
+        query = 'SELECT run_id, "case", output, tp, fp, fn, tn FROM cases ORDER BY 1, 2, 3'
+        return connection.execute(query).fetchall()
+
+
+def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "--out", str(folder), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def kill_when(folder: Path, num_runs: int, sign: int, *more: str) -> None:
+    with start(folder, *more) as process:
+        deadline = time.monotonic() + 120
+        while (
+            len(rows(folder)) < num_runs and time.monotonic() < deadline and process.poll() is None
+        ):
+            time.sleep(0.02)
+        assert process.poll() is None, "the study ended before it could be killed"
+        process.send_signal(sign)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sign", "more"),
+    [
+        (signal.SIGKILL, ()),
+        (signal.SIGINT, ()),
+        (signal.SIGKILL, ("--workers", "2")),
+    ],
+)
+def test_a_killed_study_goes_on_and_trains_no_finished_fold_twice(tmp_path, sign, more):
+    folder = tmp_path / "killed"
+    kill_when(folder, 2, sign, *more)
+    first = rows(folder)
+    assert 2 <= len(first) < 12
+    kill_when(folder, len(first) + 2, sign, *more)
+    second = rows(folder)
+    with start(folder, *more) as process:
+        out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    last = rows(folder)
+    assert len(last) == 12
+    assert second.items() <= last.items(), "a finished record was changed or trained again"
+    assert first.items() <= second.items()
+    assert err.count("already recorded") == len(second)
+    assert "incomplete" not in out
+
+    with start(tmp_path / "whole") as process:
+        whole, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert counts(folder) == counts(tmp_path / "whole"), "an interruption must not change a number"
+    assert out.split("Report:")[0] == whole.split("Report:")[0]
+
+
+@pytest.mark.slow
+def test_two_processes_may_not_work_in_one_folder(tmp_path):
+    with start(tmp_path, "--epochs", "500") as first:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "records.sqlite").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with start(tmp_path, "--epochs", "500") as second:
+            _, err = second.communicate(timeout=120)
+        first.kill()
+        first.communicate()
+    assert second.returncode == 2
+    assert "another is at work" in err

@@ -1,0 +1,39 @@
+"""The smallest real bench: three folds of twelve generated images, a grid of depth 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unetpp.data.folds import make_folds
+from unetpp.data.phantoms import make_phantoms
+from unetpp.grid import plain_encoder, unet, unetpp
+from unetpp.recipe import TrainRecipe
+from unetpp.run import Bench
+from unetpp.spec import GridSpec
+from unetpp.store import RecordStore
+
+
+def tiny_bench(folder: Path, *, seed: int = 0, epochs: int = 2) -> Bench:
+    """A bench on 16 x 16 pixels whose weights go to `folder`."""
+    dataset = make_phantoms(num_cases=12, size=16, seed=0)
+    return Bench(
+        dataset=dataset,
+        folds=make_folds(dataset, num_folds=3, seed=0),
+        recipe=TrainRecipe(epochs=epochs, batch_size=4),
+        seed=seed,
+        device="cpu",
+        encoder_weights=None,
+        weights_folder=folder / "weights",
+        revision="test",
+    )
+
+
+def tiny_spec(*, nested: bool = True) -> GridSpec:
+    """UNet++ with deep supervision, or U-Net, of depth 2 and widths 2, 4, 8."""
+    encoder = plain_encoder(2, width=2)
+    return unetpp(encoder, deep_supervision=True) if nested else unet(encoder)
+
+
+def store_in(folder: Path) -> RecordStore:
+    """The record store of a folder."""
+    return RecordStore.open_folder(folder)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_study import store_in, tiny_bench, tiny_spec
+
+import unetpp.run
+from unetpp.run import load_run, predict_cases, run_fold, seed_of
+from unetpp.training.loop import make_batches
+from unetpp.training.predict import predict_masks
+
+
+def scored(store, key):
+    return [(c.case, c.output, c.tp, c.fp, c.fn, c.tn) for c in store.cases(key)]
+
+
+def test_a_record_holds_every_held_out_case_under_every_output(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    record = run_fold(bench, spec, 1, store)
+    counts = store.cases(record.key)
+    _, held_out = bench.folds.indices(bench.dataset, 1)
+    ids = {bench.dataset.case_ids[index] for index in held_out}
+    assert {(c.case, c.output) for c in counts} == {
+        (i, o) for i in ids for o in ("L1", "L2", "mean")
+    }
+    assert all(c.tp + c.fp + c.fn + c.tn == 16 * 16 for c in counts)
+    truth = dict(zip(bench.dataset.case_ids, bench.dataset.masks.sum(axis=(1, 2)), strict=True))
+    assert all(c.tp + c.fn == truth[c.case] for c in counts)
+    assert record.primary_output == "L2"
+    assert [log.epoch for log in record.curve] == [1, 2]
+
+
+def test_the_same_key_is_never_trained_twice(tmp_path, monkeypatch):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    first = run_fold(bench, spec, 0, store)
+
+    def refuse(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(unetpp.run, "train", refuse)
+    assert run_fold(bench, spec, 0, store) == first
+    with pytest.raises(AssertionError, match="trained again"):
+        run_fold(bench, spec, 1, store)
+
+
+def test_same_seed_same_bits_and_order_of_runs_does_not_matter(tmp_path):
+    spec, other = tiny_spec(), tiny_spec(nested=False)
+    one, two = tiny_bench(tmp_path / "1"), tiny_bench(tmp_path / "2")
+    store_1, store_2 = store_in(tmp_path / "1"), store_in(tmp_path / "2")
+    run_fold(one, other, 0, store_1)
+    first = run_fold(one, spec, 0, store_1)
+    torch.manual_seed(99)
+    second = run_fold(two, spec, 0, store_2)
+    assert [log.train_loss for log in first.curve] == [log.train_loss for log in second.curve]
+    assert scored(store_1, first.key) == scored(store_2, second.key)
+    pairs = zip(
+        load_run(one, spec, 0).parameters(), load_run(two, spec, 0).parameters(), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_run_leaves_the_callers_random_state_alone(tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run_fold(tiny_bench(tmp_path), tiny_spec(), 0, store_in(tmp_path))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_seeds_differ_between_folds_networks_and_base_seeds():
+    nested, plain = tiny_spec(), tiny_spec(nested=False)
+    seeds = {
+        seed_of(base, spec, fold)
+        for base in (0, 1)
+        for spec in (nested, plain)
+        for fold in range(5)
+    }
+    assert len(seeds) == 20
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_the_key_changes_with_what_decides_the_numbers_and_nothing_else(tmp_path):
+    bench, spec = tiny_bench(tmp_path), tiny_spec()
+    key = bench.key(spec, 0).id
+    assert bench.key(spec, 1).id != key
+    assert bench.key(tiny_spec(nested=False), 0).id != key
+    assert replace(bench, seed=1).key(spec, 0).id != key
+    assert replace(bench, recipe=replace(bench.recipe, epochs=3)).key(spec, 0).id != key
+    assert replace(bench, device="cuda:0", revision="other").key(spec, 0).id == key
+
+
+def test_stored_weights_predict_what_was_scored(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    record = run_fold(bench, spec, 2, store)
+    counts = {c.case: c for c in store.cases(record.key) if c.output == "L2"}
+    cases = sorted(counts)
+    masks = predict_cases(bench, spec, 2, cases)
+    for case, mask in zip(cases, masks, strict=True):
+        truth = bench.dataset.masks[bench.dataset.case_ids.index(case)] > 0
+        assert np.count_nonzero(mask & truth) == counts[case].tp
+        assert np.count_nonzero(mask & ~truth) == counts[case].fp
+
+
+def test_images_are_standardised_per_image_and_channel():
+    images = np.random.default_rng(0).random((3, 2, 8, 8)).astype(np.float32)
+    images[1, 0] = 0.25
+    batches = make_batches(images, np.zeros((3, 8, 8), np.uint8), torch.device("cpu"))
+    mean, deviation = batches.images.mean((2, 3)), batches.images.std((2, 3), correction=0)
+    constant = torch.zeros(3, 2, dtype=torch.bool)
+    constant[1, 0] = True
+    torch.testing.assert_close(mean, torch.zeros(3, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(deviation, (~constant).float(), atol=1e-5, rtol=0)
+    scaled = make_batches(images * 0.1 + 0.3, np.zeros((3, 8, 8), np.uint8), torch.device("cpu"))
+    torch.testing.assert_close(
+        scaled.images[~constant], batches.images[~constant], atol=1e-3, rtol=0
+    )
+
+
+def test_prediction_does_not_depend_on_the_other_cases(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    run_fold(bench, spec, 0, store)
+    model = load_run(bench, spec, 0)
+    images = make_batches(bench.dataset.images, bench.dataset.masks, torch.device("cpu")).images
+    together = predict_masks(model, images, threshold=0.5)
+    alone = predict_masks(model, images[3:4], threshold=0.5)
+    assert all(np.array_equal(together[name][3], alone[name][0]) for name in together)

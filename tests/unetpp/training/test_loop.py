@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from unetpp.errors import UserError
+from unetpp.grid import plain_encoder, unet, unetpp
+from unetpp.models.unetpp import UNetPlusPlus
+from unetpp.recipe import Augmentation, TrainRecipe
+from unetpp.spec import GridSpec
+from unetpp.store import EpochLog
+from unetpp.training.loop import Batches, make_batches, train
+
+_CPU = torch.device("cpu")
+_NESTED = unetpp(plain_encoder(2, width=4), deep_supervision=True)
+
+
+def _discs(num_cases: int, seed: int = 0, size: int = 24) -> Batches:
+    """Bright discs on noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    masks = np.stack(
+        [
+            (y - cy) ** 2 + (x - cx) ** 2 < 30
+            for cy, cx in rng.uniform(size / 4, 3 * size / 4, (num_cases, 2))
+        ]
+    )
+    images = masks[:, None] + rng.normal(0, 0.3, (num_cases, 1, size, size))
+    return make_batches(images.astype(np.float32), masks.astype(np.uint8), _CPU)
+
+
+def _trained(
+    training: Batches,
+    held_out: Batches,
+    recipe: TrainRecipe,
+    *,
+    spec: GridSpec = _NESTED,
+    seed: int = 0,
+) -> tuple[UNetPlusPlus, tuple[EpochLog, ...]]:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = UNetPlusPlus(spec)
+        return model, train(model, training, held_out, recipe)
+
+
+def _same(first: UNetPlusPlus, second: UNetPlusPlus) -> bool:
+    other = second.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in first.state_dict().items())
+
+
+def _numbers(curve: tuple[EpochLog, ...]) -> list[EpochLog]:
+    return [replace(log, seconds=0.0) for log in curve]
+
+
+_SHORT = TrainRecipe(epochs=2, batch_size=3)
+
+
+def test_the_same_seed_gives_the_same_bits():
+    data = _discs(7)
+    model, curve = _trained(data, data, _SHORT)
+    torch.rand(3)  # whatever happened before
+    again, again_curve = _trained(data, data, _SHORT)
+    other, _ = _trained(data, data, _SHORT, seed=1)
+    assert _same(model, again)
+    assert _numbers(curve) == _numbers(again_curve)
+    assert not _same(model, other)
+
+
+def test_the_held_out_fold_never_touches_the_weights():
+    data = _discs(6)
+    model, curve = _trained(data, _discs(5, seed=1), _SHORT)
+    other, other_curve = _trained(data, _discs(40, seed=2), _SHORT)
+    assert _same(model, other)
+    assert [log.train_loss for log in curve] == [log.train_loss for log in other_curve]
+    assert curve[-1].held_out_loss != other_curve[-1].held_out_loss
+
+
+@pytest.mark.parametrize("spec", [_NESTED, unet(plain_encoder(2, width=4))])
+def test_a_tiny_set_is_learned_by_heart(spec: GridSpec):
+    data = _discs(4)
+    recipe = TrainRecipe(epochs=60, batch_size=4, learning_rate=1e-2, augmentation=None)
+    _, curve = _trained(data, data, recipe, spec=spec)
+    assert curve[-1].held_out_dice is not None
+    assert curve[-1].held_out_dice > 0.95
+    assert curve[-1].train_loss < 0.6 * curve[0].train_loss
+
+
+def test_the_weights_of_the_last_epoch_stay_not_the_best_ones():
+    data = _discs(4)
+    seen: list[dict[str, Tensor]] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = UNetPlusPlus(_NESTED)
+        train(
+            model,
+            data,
+            # Scored against the opposite of what is learned: the first epoch is the best one.
+            Batches(images=data.images, masks=1 - data.masks),
+            TrainRecipe(epochs=12, batch_size=2, learning_rate=1e-2, augmentation=None),
+            on_epoch=lambda _: seen.append({k: v.clone() for k, v in model.state_dict().items()}),
+        )
+    assert len(seen) == 12
+    assert all(torch.equal(v, seen[-1][k]) for k, v in model.state_dict().items())
+    assert not all(torch.equal(v, seen[0][k]) for k, v in model.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence():
+    data = _discs(3)
+    data.images[0] = math.nan
+    with pytest.raises(UserError, match=r"must stay finite, but it is nan in epoch 1; train in"):
+        _trained(data, data, replace(_SHORT, augmentation=None))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 11, 12, 13, 40])
+def test_the_last_epoch_is_always_looked_at_and_only_about_twelve_are(epochs: int):
+    data = _discs(1, size=8)
+    recipe = TrainRecipe(epochs=epochs, augmentation=None)
+    _, curve = _trained(data, data, recipe, spec=unet(plain_encoder(1, width=1)))
+    assert [log.epoch for log in curve] == list(range(1, epochs + 1))
+    looked = [log.epoch for log in curve if log.held_out_loss is not None]
+    assert looked[-1] == epochs
+    assert len(looked) == min(epochs, 12)
+    assert looked == [log.epoch for log in curve if log.held_out_dice is not None]
+
+
+def test_nothing_to_find_has_no_dice():
+    data = _discs(2)
+    empty = Batches(images=data.images, masks=torch.zeros_like(data.masks))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = UNetPlusPlus(unet(plain_encoder(1, width=2)))
+        with torch.no_grad():
+            model.head_convs["X_0_1"].get_parameter("bias").fill_(-50)
+        curve = train(model, empty, empty, TrainRecipe(epochs=1, learning_rate=1e-6))
+    assert curve[0].held_out_dice is None
+    assert curve[0].held_out_loss is not None
+
+
+@pytest.mark.parametrize("num_cases", [1, 2, 4, 5, 7])
+def test_every_case_is_seen_once_an_epoch_in_parts_of_nearly_equal_size(
+    num_cases: int, monkeypatch: pytest.MonkeyPatch
+):
+    data = _discs(num_cases)
+    seen: list[Tensor] = []
+
+    class Spy(UNetPlusPlus):
+        def heads(self, image: Tensor) -> dict[int, Tensor]:
+            if self.training:
+                seen.append(image)
+            return super().heads(image)
+
+    train(Spy(_NESTED), data, data, TrainRecipe(epochs=1, batch_size=3, augmentation=None))
+    sizes = [len(batch) for batch in seen]
+    assert max(sizes) <= 3
+    assert max(sizes) - min(sizes) <= 1
+    together = torch.cat(seen).flatten(1)
+    order = torch.cdist(together, data.images.flatten(1)).argmin(1)
+    assert sorted(order.tolist()) == list(range(num_cases))
+
+
+def test_augmentation_and_bf16_change_the_training():
+    data = _discs(4)
+    plain = replace(_SHORT, augmentation=None)
+    losses = {
+        name: _trained(data, data, recipe)[1][-1].train_loss
+        for name, recipe in {
+            "plain": plain,
+            "augmented": replace(plain, augmentation=Augmentation()),
+            "bf16": replace(plain, precision="bf16"),
+        }.items()
+    }
+    assert len(set(losses.values())) == 3
+    assert losses["bf16"] == pytest.approx(losses["plain"], rel=0.05)
+
+
+def test_only_convolution_weights_are_decayed():
+    data = Batches(images=torch.zeros(2, 1, 8, 8), masks=torch.zeros(2, 1, 8, 8))
+    recipe = TrainRecipe(epochs=1, learning_rate=1e-2, augmentation=None)
+    spec = unet(plain_encoder(1, width=2))
+    free, _ = _trained(data, data, replace(recipe, weight_decay=0.0), spec=spec)
+    decayed, _ = _trained(data, data, replace(recipe, weight_decay=10.0), spec=spec)
+    other = decayed.state_dict()
+    changed = {n for n, v in free.named_parameters() if not torch.equal(v, other[n])}
+    assert changed == {n for n, v in free.named_parameters() if v.ndim > 1}
+
+
+def test_batches_are_standardised_per_image_and_channel():
+    rng = np.random.default_rng(0)
+    images = (
+        rng.random((3, 2, 10, 12), dtype=np.float32) * np.array([5, 0.01, 300])[:, None, None, None]
+    )
+    masks = rng.integers(0, 2, (3, 10, 12)).astype(np.uint8)
+    batches = make_batches(images.astype(np.float32), masks, _CPU)
+    assert batches.images.dtype == batches.masks.dtype == torch.float32
+    torch.testing.assert_close(batches.images.mean((2, 3)), torch.zeros(3, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(batches.images.std((2, 3), correction=0), torch.ones(3, 2))
+    assert np.array_equal(batches.masks[:, 0].numpy(), masks)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 0.7, 1.0, 200.3])
+def test_a_constant_channel_becomes_zero(value: float):
+    images = np.full((1, 1, 37, 41), value, np.float32)
+    batches = make_batches(images, np.zeros((1, 37, 41), np.uint8), _CPU)
+    assert not batches.images.any()
