@@ -24,6 +24,7 @@ from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
 from unetpp.store import CaseCounts, EpochLog, RecordStore, RunKey, RunRecord
+from unetpp.training.device import machine_of
 from unetpp.training.loop import make_batches, train
 from unetpp.training.predict import predict_masks, primary_output
 
@@ -95,7 +96,6 @@ def run_fold(
     predicted = predict_masks(model, test.images, threshold=bench.recipe.threshold)
     _save_weights(model, bench.weights_folder / f"{key.id}.safetensors")
     height, width = bench.dataset.images.shape[2:]
-    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     record = RunRecord(
         key=key,
         spec=spec.to_json(),
@@ -105,7 +105,7 @@ def run_fold(
         macs=count_macs(model, in_channels=spec.in_channels, height=height, width=width),
         seconds=time.perf_counter() - begin,
         curve=curve,
-        machine=asdict(provenance.this_machine(accelerator=accelerator)),
+        machine=asdict(machine_of(bench.device)),
         versions=provenance.package_versions(),
         revision=bench.revision,
         num_threads=torch.get_num_threads(),

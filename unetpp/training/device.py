@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from unetpp.errors import UserError
-from unetpp.provenance import processor_flags
+from unetpp.provenance import Machine, processor_flags, this_machine
 
 # As Linux names them, on x86 (AVX-512, AMX) and on Arm.
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -32,6 +32,12 @@ def available_devices() -> list[str]:
     """The CPU, then every GPU that torch sees, by torch's names."""
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     return [*devices, "mps"] if torch.backends.mps.is_available() else devices
+
+
+def machine_of(device: str) -> Machine:
+    """This machine, with the name of the accelerator if `device` is one."""
+    is_cuda = torch.device(device).type == "cuda"
+    return this_machine(accelerator=torch.cuda.get_device_name(device) if is_cuda else "")
 
 
 def supports_bf16(device: str) -> bool:
