@@ -220,6 +220,8 @@ def _entry(arm: Arm, spec: GridSpec, *, height: int, width: int) -> ArmEntry:
     model = UNetPlusPlus(spec)
     try:
         macs = count_macs(model, in_channels=spec.in_channels, height=height, width=width)
+    except UserError:
+        raise
     except (RuntimeError, AssertionError, ValueError) as error:
         if spec.encoder.name == "plain":
             raise

@@ -1,7 +1,8 @@
 """Encoders from timm: what they declare, and how they are built, trained or not.
 
-timm: Wightman, PyTorch Image Models (Apache-2.0). Any of its models with a feature pyramid works:
-the i-th feature map becomes X[i,0], whatever its stride (2 for ResNet, 4 for ConvNeXt).
+timm: Wightman, PyTorch Image Models (Apache-2.0). Of its models those with a feature pyramid are
+taken: the i-th feature map becomes X[i,0], whatever its stride (2 for ResNet, 4 for ConvNeXt). Some
+of them want one input size; others are refused when a study is prepared.
 """
 
 from __future__ import annotations
