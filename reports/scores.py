@@ -9,30 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from reports.records import StudyRecords
+from unetpp.metrics.overlap import dice, iou
 
 Metric = Literal["dice", "iou"]
-Counts = npt.ArrayLike
 FORMULAS: dict[Metric, str] = {
     "dice": "Dice = 2 TP / (2 TP + FP + FN)",
     "iou": "IoU = TP / (TP + FP + FN)",
 }
-
-
-def dice(tp: Counts, fp: Counts, fn: Counts) -> npt.NDArray[np.float64]:
-    """2 TP / (2 TP + FP + FN), elementwise; NaN where all three are 0."""
-    tp, fp, fn = (np.asarray(counts, dtype=np.float64) for counts in (tp, fp, fn))
-    return _ratio(2 * tp, 2 * tp + fp + fn)
-
-
-def iou(tp: Counts, fp: Counts, fn: Counts) -> npt.NDArray[np.float64]:
-    """TP / (TP + FP + FN), elementwise; NaN where all three are 0."""
-    tp, fp, fn = (np.asarray(counts, dtype=np.float64) for counts in (tp, fp, fn))
-    return _ratio(tp, tp + fp + fn)
 
 
 _METRICS = {"dice": dice, "iou": iou}
@@ -101,9 +87,3 @@ def count_empty(cases: pd.DataFrame) -> EmptyCount:
         num_empty=int(cases.loc[reference.eq(0), "case"].nunique()),
         left_out=(int(per_arm.min()), int(per_arm.max())),
     )
-
-
-def _ratio(
-    above: npt.NDArray[np.float64], below: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)

@@ -39,9 +39,6 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command goes on from here", err=True)
-        sys.exit(130)
 
 
 @app.command("list")
@@ -186,7 +183,12 @@ def run(
         num_workers=workers,
         out=out or Path("runs") / "-".join(filter(None, parts)),
     )
-    _print_report(run_study(chosen, setting, Reporter(Console(stderr=True))))
+    try:
+        written = run_study(chosen, setting, Reporter(Console(stderr=True)))
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    _print_report(written)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from reports.records import StudyRecords
-from reports.scores import dice
+from unetpp.metrics.overlap import dice
 
 _HIT, _FALSE, _MISSED = (0, 158, 115), (213, 94, 0), (86, 180, 233)
 _OPACITY = 0.55

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.records import StudyRecords
-from reports.scores import case_scores, count_empty, dice, fold_scores, iou, primary_cases
+from reports.scores import case_scores, count_empty, fold_scores, primary_cases
+from unetpp.metrics.overlap import dice, iou
 
 counts = st.integers(0, 10_000)
 

@@ -67,7 +67,10 @@ def kill_when(folder: Path, num_runs: int, sign: int, *more: str) -> None:
             time.sleep(0.02)
         assert process.poll() is None, "the study ended before it could be killed"
         process.send_signal(sign)
-        process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
+    if sign == signal.SIGINT:
+        assert process.returncode == 130
+        assert err.endswith("stopped; the same command goes on from here\n")
 
 
 @pytest.mark.slow
