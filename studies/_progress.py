@@ -66,7 +66,7 @@ class Reporter:
 
     def _line(self, tally: Tally, event: FoldProgress) -> None:
         tally.add(event)
-        if event.log is None:
+        if event.log is None and event.trained:
             self.say(f"{tally.describe(event)}  {tally.share:4.0%}  ETA {tally.eta}")
 
 
@@ -102,8 +102,9 @@ class Tally:
         """Take note of an event."""
         key = (event.arm, event.fold)
         if event.log is None:
+            known = self._epochs_done.get(key) == self._epochs
             self._epochs_done[key] = self._epochs
-            self._reused += 0.0 if event.trained else self._weights[event.arm]
+            self._reused += 0.0 if event.trained or known else self._weights[event.arm]
         else:
             self._epochs_done[key] = event.log.epoch
             self._losses[key] = event.log.train_loss

@@ -15,7 +15,7 @@ import filelock
 import reports
 from nas.performance_estimation import cross_validate
 from nas.search_strategy import try_every_arm
-from nas.workers import fold_runner
+from nas.workers import FoldProgress, fold_runner
 from reports.overlays import write_overlays
 from studies._evidence import draw_overlays, time_networks
 from studies._prepare import Prepared, keep_promise, prepare
@@ -51,11 +51,6 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
 def train_arms(ready: Prepared, store: RecordStore, num_workers: int, reporter: Reporter) -> None:
     """Cross-validate every arm, as the trials of one optuna.Study in the same database."""
     bench, arms = ready.bench, {arm.name: arm for arm in ready.manifest.arms}
-    keys = [
-        bench.key(spec, f) for spec in ready.specs.values() for f in range(bench.folds.num_folds)
-    ]
-    if all(store.run(key) is not None for key in keys):
-        reporter.say(f"{ready.study.name}  all {len(keys)} runs are recorded already")
     tally = Tally(
         ready.study.name,
         labels={name: _full_label(arm) for name, arm in arms.items()},
@@ -63,6 +58,17 @@ def train_arms(ready: Prepared, store: RecordStore, num_workers: int, reporter: 
         num_folds=bench.folds.num_folds,
         epochs=bench.recipe.epochs,
     )
+    recorded = [
+        FoldProgress(arm=arm, fold=fold, log=None, trained=False)
+        for arm, spec in ready.specs.items()
+        for fold in range(bench.folds.num_folds)
+        if store.run(bench.key(spec, fold)) is not None
+    ]
+    for event in recorded:
+        tally.add(event)
+    if recorded:
+        num_runs = len(arms) * bench.folds.num_folds
+        reporter.say(f"{ready.study.name}  {len(recorded)} of {num_runs} runs are recorded already")
     with (
         reporter.training(tally) as on_progress,
         fold_runner(bench, store, num_workers=num_workers, on_progress=on_progress) as run_folds,
