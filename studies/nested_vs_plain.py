@@ -3,7 +3,7 @@
 The main comparison of the UNet++ paper (TMI 2019, table IV): U-Net, a wide U-Net with as many
 parameters as UNet++, UNet+ and UNet++, the last two also with deep supervision.
 
-Command:   unetpp run nested_vs_plain                 the embedded data, about 3 minutes
+Command:   unetpp run nested_vs_plain                 the embedded data, about 3 minutes on 2 cores
            unetpp run nested_vs_plain --data DIR      your folder, 96 x 96
 Hardware:  2 cores without a GPU are enough; see docs/results/nuclei for 664 images on them.
 Expect:    differences near the seed noise; read the intervals.
@@ -56,7 +56,7 @@ STUDY = Study(
         Arm(name="unet_plus_ds", label="UNet+", network=_unet_plus_ds),
         Arm(name="unetpp_ds", label="UNet++", network=_unetpp_ds),
     ),
-    embedded=Scale(depth=4, width=8, size=64, num_folds=5, epochs=12, batch_size=8, num_cases=100),
+    embedded=Scale(depth=4, width=8, size=64, num_folds=5, epochs=12, batch_size=8, num_cases=80),
     folder=Scale(depth=4, width=8, size=96, num_folds=5, epochs=25, batch_size=16, num_cases=0),
     quick=Scale(depth=4, width=4, size=32, num_folds=2, epochs=1, batch_size=8, num_cases=16),
 )
