@@ -51,8 +51,7 @@ class Reporter:
             return
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=12),
-            TextColumn("{task.percentage:>3.0f} %"),
+            BarColumn(bar_width=8),
             _Eta(tally),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
@@ -60,7 +59,9 @@ class Reporter:
 
             def show(event: FoldProgress) -> None:
                 tally.add(event)
-                progress.update(task, completed=tally.share, description=tally.describe(event))
+                progress.update(
+                    task, completed=tally.share, description=tally.describe(event, gap=" ")
+                )
 
             yield show
 
@@ -125,15 +126,16 @@ class Tally:
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
-    def describe(self, event: FoldProgress) -> str:
-        """Study, arm, fold, epoch and loss, for one line."""
+    def describe(self, event: FoldProgress, *, gap: str = "  ") -> str:
+        """Study, arm, fold, epoch and loss, with `gap` between them, for one line."""
         key = (event.arm, event.fold)
-        where = f"{self.study}  {self._labels[event.arm]}  fold {event.fold + 1}/{self._num_folds}"
-        if not event.trained:
-            return f"{where}  already recorded"
-        return (
-            f"{where}  epoch {self._epochs_done[key]}/{self._epochs}  loss {self._losses[key]:.3f}"
-        )
+        parts = [self.study, self._labels[event.arm], f"fold {event.fold + 1}/{self._num_folds}"]
+        if event.trained:
+            parts.append(f"epoch {self._epochs_done[key]}/{self._epochs}")
+            parts.append(f"loss {self._losses[key]:.3f}")
+        else:
+            parts.append("already recorded")
+        return gap.join(parts)
 
     @property
     def _done(self) -> float:

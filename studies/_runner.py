@@ -95,14 +95,19 @@ def _invocation(device: str) -> Invocation:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(
             f"one process at a time may work in a study folder, but another is at work in "
             f"{folder}; wait for it, or give another --out"
+        ) from None
+    except OSError as error:  # filelock.Timeout is one too, so it comes first
+        raise UserError(
+            f"a study folder must be writable, but {folder} is not ({error.strerror}); "
+            "give another --out"
         ) from None
     try:
         yield

@@ -143,6 +143,7 @@ def test_a_folder_made_with_another_setting_is_refused_with_what_differs(unetpp,
         (["run", "nested_vs_plain", "--lr", "0"], "`learning_rate`"),
         (["run", "nested_vs_plain", "--quick", "--folds", "40"], "--folds"),
         (["report", "nowhere"], "records.sqlite"),
+        (["run", "nested_vs_plain", *TINY, "--out", "/proc/study"], "must be writable"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence_before_training(

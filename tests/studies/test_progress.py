@@ -99,3 +99,17 @@ def test_a_terminal_shows_study_arm_fold_epoch_loss_and_eta_in_80_columns():
     assert shown
     for word in ("study", "UNet++", "fold 2/2", "loss 0.500", "ETA"):
         assert word in shown[-1]
+
+
+def test_the_longest_line_of_a_real_study_fits_80_columns(clock):
+    out = io.StringIO()
+    done = Tally(
+        "nested_vs_plain", labels={"b": "wide U-Net"}, weights={"b": 1.0}, num_folds=5, epochs=25
+    )
+    clock[0] += 360
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    with Reporter(console).training(done) as on_progress:
+        on_progress(epoch("b", 4, 10))
+    lines = [x for x in out.getvalue().replace("\r", "\n").splitlines() if "epoch 10/25" in x]
+    assert lines
+    assert "ETA 1:09:00" in lines[-1]
