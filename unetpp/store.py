@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -194,6 +196,9 @@ class Invocation:
     versions: dict[str, str]
     machine: dict[str, Any]
 
+
+# How long a process waits for another one that writes, in seconds.
+_PATIENCE_S = 60
 
 _METADATA = sa.MetaData()
 _RUNS = sa.Table(
@@ -408,7 +413,23 @@ def _dump(adapter: TypeAdapter[Any], value: object) -> str:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # A reader (a report, a dashboard) must not make the writer fail: write-ahead log, and wait.
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout=60000")
-    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute(f"PRAGMA busy_timeout={1000 * _PATIENCE_S}")
+    _use_write_ahead_log(cursor)
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """Switch the journal; while another process switches the same new file, try again.
+
+    SQLite answers "database is locked" to that at once, whatever the busy timeout.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
