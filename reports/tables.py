@@ -13,7 +13,8 @@ import pandas as pd
 from reports.records import StudyRecords
 from reports.scores import FORMULAS, count_empty, fold_scores, primary_cases, scored_folds
 from reports.statistics import corrected_resampled_t, holm
-from unetpp.grid import count_parameters, prune_to_head
+from unetpp.budget import count_parameters
+from unetpp.grid import prune_to_head
 from unetpp.spec import GridSpec
 
 ALPHA = 0.05

@@ -7,7 +7,8 @@ import time
 import torch
 
 from studies._study import Frame, Scale, Study
-from unetpp.grid import draw, plain_encoder
+from unetpp.drawing import draw
+from unetpp.grid import plain_encoder
 from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe

@@ -12,7 +12,8 @@ Expect:    differences near the seed noise; read the intervals.
 from __future__ import annotations
 
 from studies._study import Arm, Frame, Scale, Study
-from unetpp.grid import unet, unet_plus, unetpp, wide_unet
+from unetpp.budget import wide_unet
+from unetpp.grid import unet, unet_plus, unetpp
 from unetpp.spec import GridSpec
 
 

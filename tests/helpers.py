@@ -1,72 +1,16 @@
-"""What several test files need. The slow form of a grid, and random grids for hypothesis."""
+"""What several test files need: random weights and random grids for hypothesis."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from unetpp.grid import plain_encoder, unet, unet_e, unet_plus, unetpp
-from unetpp.models.unetpp import UNetPlusPlus
-from unetpp.spec import GridSpec, Node, NodeInputs, ancestors
-
-
-def concat_heads(model: UNetPlusPlus, image: Tensor) -> dict[int, Tensor]:
-    """`model.heads` of a network with the plain encoder, by concatenation, out of its state dict."""
-    state, spec = model.state_dict(keep_vars=True), model.spec
-    features: dict[Node, Tensor] = {}
-    for level in range(spec.depth + 1):
-        x = image if level == 0 else _pool(features[Node(level - 1, 0)])
-        features[Node(level, 0)] = _block(state, f"nodes.X_{level}_0", [x], training=model.training)
-    for node, sources in spec.inputs:
-        prefix = f"nodes.{node}"
-        height, width = features[Node(node.i, 0)].shape[2:]
-        gathered: list[Tensor] = []
-        for source in sources:
-            x = features[source]
-            if source.i > node.i:
-                up = f"{prefix}.ups.{source}"
-                x = F.conv_transpose2d(x, state[f"{up}.weight"], state[f"{up}.bias"], stride=2)
-            gathered.append(x[:, :, :height, :width])
-        features[node] = _block(state, prefix, gathered, training=model.training)
-    return {
-        j: F.conv2d(
-            features[Node(0, j)],
-            state[f"head_convs.X_0_{j}.weight"],
-            state[f"head_convs.X_0_{j}.bias"],
-        )
-        for j in spec.heads
-    }
-
-
-def _pool(x: Tensor) -> Tensor:
-    """2 x 2 maximum; an odd last row or column is repeated, which changes no maximum."""
-    height, width = x.shape[2:]
-    return F.max_pool2d(F.pad(x, (0, width % 2, 0, height % 2), mode="replicate"), 2)
-
-
-def _block(state: dict[str, Tensor], prefix: str, xs: list[Tensor], *, training: bool) -> Tensor:
-    edges = [v for k, v in state.items() if k.startswith(f"{prefix}.edges.")]
-    x = F.conv2d(torch.cat(xs, 1), torch.cat(edges, 1), state[f"{prefix}.bias"], padding=1)
-    x = torch.relu(_norm(state, f"{prefix}.norm1", x, training=training))
-    weight, bias = state[f"{prefix}.conv2.weight"], state[f"{prefix}.conv2.bias"]
-    x = F.conv2d(x, weight, bias, padding=1)
-    return torch.relu(_norm(state, f"{prefix}.norm2", x, training=training))
-
-
-def _norm(state: dict[str, Tensor], prefix: str, x: Tensor, *, training: bool) -> Tensor:
-    if f"{prefix}.weight" not in state:
-        return x
-    if training:
-        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
-    else:
-        mean, variance = state[f"{prefix}.running_mean"], state[f"{prefix}.running_var"]
-    scale = state[f"{prefix}.weight"] / (variance + 1e-5).sqrt()
-    shift = state[f"{prefix}.bias"] - mean * scale
-    return x * scale[:, None, None] + shift[:, None, None]
+from unetpp.grid import no_skips, plain_encoder, unet, unet3plus, unet_e, unet_plus, unetpp
+from unetpp.spec import GridSpec, Node, NodeInputs, NodeWidth, restricted
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -85,22 +29,48 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
+_OPTIONS = {
+    "block": ["double_conv", "single_conv", "residual", "separable", "convnext"],
+    "norm": ["batch", "instance", "group", "none"],
+    "activation": ["relu", "leaky_relu", "elu", "gelu", "silu"],
+    "up": ["transposed", "nearest", "bilinear", "bilinear_aligned", "pixel_shuffle"],
+    "merge": ["concat", "sum", "weighted_sum"],
+    "gate": ["none", "attention", "scse"],
+    "conv_bias": [True, False],
+    "head_kernel": [1, 3],
+    "spatial_dims": [2, 2, 3],
+}
+_PRESETS = [no_skips, unet, unet_e, unet_plus, unetpp, unet3plus]
+
+
 @st.composite
-def grid_specs(draw: st.DrawFn, *, max_depth: int = 4, norms: bool = True) -> GridSpec:
-    """Any preset, with any edges taken out that leave a grid; small widths."""
+def grid_specs(draw: st.DrawFn, *, max_depth: int = 4, options: bool = True) -> GridSpec:
+    """Any preset with any edges taken out that leave a grid, and any options; small widths."""
     depth = draw(st.integers(1, max_depth))
     encoder = replace(
         plain_encoder(depth, width=1),
         channels=tuple(draw(st.integers(1, 5)) for _ in range(depth + 1)),
+        block=draw(st.sampled_from(_OPTIONS["block"])) if options else "double_conv",
     )
-    preset = draw(st.sampled_from([unet, unet_e, unet_plus, unetpp]))
-    spec = preset(
-        encoder,
-        widths=tuple(draw(st.integers(1, 5)) for _ in range(depth)),
-        in_channels=draw(st.integers(1, 3)),
-        classes=draw(st.integers(1, 2)),
-        norm=draw(st.sampled_from(["batch", "none"])) if norms else "none",
-    )
+    fields: dict[str, Any] = {
+        "widths": [draw(st.integers(1, 5)) for _ in range(depth)],
+        "in_channels": draw(st.integers(1, 3)),
+        "classes": draw(st.integers(1, 2)),
+        "norm": draw(st.sampled_from(["batch", "none"])),
+    }
+    if options:
+        fields |= {name: draw(st.sampled_from(values)) for name, values in _OPTIONS.items()}
+        if fields["activation"] == "leaky_relu":
+            fields["leaky_slope"] = draw(st.sampled_from([0.01, 0.3]))
+        if draw(st.booleans()):
+            fields["up_widths"] = tuple(draw(st.integers(1, 4)) for _ in range(depth))
+    preset = draw(st.sampled_from(_PRESETS if options else _PRESETS[1:5]))
+    if preset is unet3plus:
+        fields |= {"projection": draw(st.integers(1, 4)), "merge": "concat"}
+    spec = preset(encoder, **fields)
+    if options and draw(st.booleans()):
+        node = draw(st.sampled_from([entry.node for entry in spec.inputs]))
+        spec = replace(spec, node_widths=(NodeWidth(node, draw(st.integers(1, 6))),))
     kept = [
         NodeInputs(
             node,
@@ -108,7 +78,7 @@ def grid_specs(draw: st.DrawFn, *, max_depth: int = 4, norms: bool = True) -> Gr
                 source
                 for source in sources
                 # The way up from below stays: without it the deepest level is not read at all.
-                if source.i > node.i or draw(st.booleans())
+                if source == Node(node.i + 1, node.j - 1) or draw(st.booleans())
             ),
         )
         for node, sources in spec.inputs
@@ -116,5 +86,19 @@ def grid_specs(draw: st.DrawFn, *, max_depth: int = 4, norms: bool = True) -> Gr
     heads = spec.heads
     if preset in (unet_plus, unetpp) and draw(st.booleans()):
         heads = tuple(j for j in range(1, depth + 1) if j == depth or draw(st.booleans()))
-    reached = ancestors(tuple(kept), [Node(0, j) for j in heads])
-    return replace(spec, inputs=tuple(e for e in kept if e.node in reached), heads=heads)
+    spec = restricted(spec, kept, heads)
+    if options and len(spec.heads) > 1:
+        weights = draw(st.sampled_from(["equal", "decayed", "learned"]))
+        reading = draw(st.sampled_from(["last", "mean", *spec.heads]))
+        spec = replace(spec, supervision=weights, inference=reading)
+    return spec
+
+
+def image_for(spec: GridSpec, draw: st.DrawFn, *, batch: int = 2) -> Tensor:
+    """A random image in double precision, of a size on which every norm can be trained."""
+    least = 2**spec.depth + 1 if spec.norm in ("batch", "instance") else 1
+    most = least + (8 if spec.spatial_dims == 2 else 3)
+    size = [draw(st.integers(least, most)) for _ in range(spec.spatial_dims)]
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    shape = (batch, spec.in_channels, *size)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)

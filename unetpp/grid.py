@@ -1,30 +1,83 @@
-"""Pure functions on a `GridSpec`: presets, pruning, channels, parameter counts, drawing.
+"""Pure functions on a `GridSpec`: presets, channels, resampling ratios, pruning.
 
-| preset      | nodes                | in-edges of X[i,j], j >= 1           |
-|-------------|----------------------|--------------------------------------|
-| `unet`      | X[i,0] and X[i,d-i]  | X[i,0], up(X[i+1,j-1])               |
-| `wide_unet` | the same             | the same, widths matched to a budget |
-| `unet_e`    | triangle             | X[i,0], up(X[i+1,j-1])               |
-| `unet_plus` | triangle             | X[i,j-1], up(X[i+1,j-1])             |
-| `unetpp`    | triangle             | X[i,0..j-1], up(X[i+1,j-1])          |
+| preset      | nodes                | in-edges of X[i,j], j >= 1                              |
+|-------------|----------------------|---------------------------------------------------------|
+| `no_skips`  | X[i,0] and X[i,d-i]  | up(X[i+1,j-1])                                          |
+| `unet`      | X[i,0] and X[i,d-i]  | X[i,0], up(X[i+1,j-1])                                  |
+| `unet_e`    | triangle             | X[i,0], up(X[i+1,j-1])                                  |
+| `unet_plus` | triangle             | X[i,j-1], up(X[i+1,j-1])                                |
+| `unetpp`    | triangle             | X[i,0..j-1], up(X[i+1,j-1])                             |
+| `unet3plus` | X[i,0] and X[i,d-i]  | pooled X[k,0] of k < i, X[i,0], up(X[k,d-k]) of k > i   |
 
-Names and in-edges: UNet++ (Zhou et al., DLMIA 2018 eq. 1; TMI 2019, sections III-A and III-B).
+`unetpp.budget` adds `wide_unet`, the `unet` whose widths are matched to a budget.
+
+Names and in-edges: UNet++ (Zhou et al., DLMIA 2018 eq. 1; TMI 2019, sections III-A and III-B);
+UNet 3+ (Huang et al., ICASSP 2020, section 2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypedDict, Unpack
 
 from unetpp.errors import UserError
-from unetpp.spec import EncoderSpec, GridSpec, Node, NodeInputs, ancestors
+from unetpp.nodes import Node, NodeInputs, NodeWidth, ancestors, as_node
+from unetpp.spec import (
+    Activation,
+    Block,
+    EncoderSpec,
+    Gate,
+    GridSpec,
+    Merge,
+    Norm,
+    Supervision,
+    Up,
+    restricted,
+)
 
-Norm = Literal["batch", "none"]
-Inference = Literal["last", "mean"]
+# Of a level or a node: a number of channels, a share of the encoder's, or the encoder's own.
+Width = int | float | Literal["encoder"]
 
 
-def plain_encoder(depth: int, *, width: int = 32) -> EncoderSpec:
+class Options(TypedDict, total=False):
+    """The fields of `GridSpec` that every preset hands on."""
+
+    in_channels: int
+    classes: int
+    norm: Norm
+    inference: Literal["last", "mean"] | int
+    spatial_dims: Literal[2, 3]
+    block: Block
+    conv_bias: bool
+    activation: Activation
+    leaky_slope: float
+    dropout: float
+    up: Up
+    up_widths: tuple[int, ...]
+    projection: int | None
+    merge: Merge
+    gate: Gate
+    supervision: Supervision
+    tail: tuple[int, ...]
+    head_kernel: Literal[1, 3]
+
+
+class Widths(TypedDict, total=False):
+    """How wide the decoder of a preset is.
+
+    widths: of its levels, finest first, or one value for all; "encoder" when left out.
+    node_widths: of single nodes, such as {"X_0_4": 16}.
+    """
+
+    widths: Width | Sequence[Width] | None
+    node_widths: Mapping[str, Width]
+
+
+class PresetOptions(Widths, Options, total=False):
+    """Everything that a preset takes by name beside its encoder and its supervision."""
+
+
+def plain_encoder(depth: int, *, width: int = 32, block: Block = "double_conv") -> EncoderSpec:
     """The paper's encoder: `width` x 2^i filters on level i = 0..depth, at stride 2^i."""
     if depth < 1:
         raise UserError(f"`depth` must be at least 1, but got {depth}")
@@ -33,218 +86,200 @@ def plain_encoder(depth: int, *, width: int = 32) -> EncoderSpec:
         name="plain",
         channels=tuple(width * 2**i for i in levels),
         strides=tuple(2**i for i in levels),
+        block=block,
     )
 
 
-def unet(
-    encoder: EncoderSpec,
-    *,
-    in_channels: int = 1,
-    classes: int = 1,
-    norm: Norm = "batch",
-    widths: tuple[int, ...] | None = None,
-) -> GridSpec:
-    """The plain U-Net: one decoder node a level, X[i,d-i], with the one long skip from X[i,0]."""
-    depth = len(encoder.channels) - 1
-    inputs = tuple(
-        NodeInputs(Node(depth - j, j), (Node(depth - j, 0), Node(depth - j + 1, j - 1)))
-        for j in range(1, depth + 1)
-    )
-    return GridSpec(
-        encoder=encoder,
-        widths=widths or encoder.channels[:-1],
-        inputs=inputs,
-        heads=(depth,),
-        in_channels=in_channels,
-        classes=classes,
-        norm=norm,
-    )
+def no_skips(encoder: EncoderSpec | int, **options: Unpack[PresetOptions]) -> GridSpec:
+    """The control without any skip: an encoder and a decoder, and nothing between them."""
+    return _diagonal(_encoder(encoder), lambda node, _: (_below(node),), options)
 
 
-def unet_e(
-    encoder: EncoderSpec,
-    *,
-    in_channels: int = 1,
-    classes: int = 1,
-    norm: Norm = "batch",
-    widths: tuple[int, ...] | None = None,
-    inference: Inference = "last",
-) -> GridSpec:
+def unet(encoder: EncoderSpec | int, **options: Unpack[PresetOptions]) -> GridSpec:
+    """The plain U-Net: one decoder node a level, X[i,d-i], with the one long skip from X[i,0].
+
+    Args:
+        encoder: a description, or the depth of the paper's plain encoder.
+        options: fields of `GridSpec`; `widths` and `node_widths` as in `Widths`.
+    """
+    return _diagonal(_encoder(encoder), lambda node, _: (Node(node.i, 0), _below(node)), options)
+
+
+def unet_e(encoder: EncoderSpec | int, **options: Unpack[PresetOptions]) -> GridSpec:
     """UNet^e: U-Nets of depth 1..d on one encoder; only deep supervision trains the shallow ones."""
     return _triangle(
-        encoder,
-        lambda node: (Node(node.i, 0),),
-        deep_supervision=True,
-        widths=widths,
-        in_channels=in_channels,
-        classes=classes,
-        norm=norm,
-        inference=inference,
+        _encoder(encoder), lambda node: (Node(node.i, 0),), options, deep_supervision=True
     )
 
 
 def unet_plus(
-    encoder: EncoderSpec,
+    encoder: EncoderSpec | int,
     *,
     deep_supervision: bool = False,
-    in_channels: int = 1,
-    classes: int = 1,
-    norm: Norm = "batch",
-    widths: tuple[int, ...] | None = None,
-    inference: Inference = "last",
+    **options: Unpack[PresetOptions],
 ) -> GridSpec:
     """UNet+: every node of the triangle reads its left neighbour, without the dense skips."""
     return _triangle(
-        encoder,
+        _encoder(encoder),
         lambda node: (Node(node.i, node.j - 1),),
+        options,
         deep_supervision=deep_supervision,
-        widths=widths,
-        in_channels=in_channels,
-        classes=classes,
-        norm=norm,
-        inference=inference,
     )
 
 
 def unetpp(
-    encoder: EncoderSpec,
+    encoder: EncoderSpec | int,
     *,
     deep_supervision: bool = False,
-    in_channels: int = 1,
-    classes: int = 1,
-    norm: Norm = "batch",
-    widths: tuple[int, ...] | None = None,
-    inference: Inference = "last",
+    **options: Unpack[PresetOptions],
 ) -> GridSpec:
     """UNet++: every node of the triangle reads all nodes to its left on its level."""
     return _triangle(
-        encoder,
+        _encoder(encoder),
         lambda node: tuple(Node(node.i, k) for k in range(node.j)),
+        options,
         deep_supervision=deep_supervision,
-        widths=widths,
-        in_channels=in_channels,
-        classes=classes,
-        norm=norm,
-        inference=inference,
     )
+
+
+def unet3plus(
+    encoder: EncoderSpec | int, *, projection: int = 64, **options: Unpack[PresetOptions]
+) -> GridSpec:
+    """UNet 3+: one decoder node a level, which reads all finer and deeper levels at full scale.
+
+    Every in-edge is brought to `projection` channels; the node is one convolution over their
+    d + 1 and as wide as they are together, unless `widths` say otherwise. The authors add
+    supervision on coarse levels and a classification branch, which are not part of this.
+    """
+    encoder = _encoder(encoder)
+    depth = len(encoder.channels) - 1
+
+    def sources(node: Node, depth: int) -> tuple[Node, ...]:
+        finer = (Node(k, 0) for k in range(node.i + 1))
+        deeper = (Node(k, depth - k) for k in range(node.i + 1, depth + 1))
+        return (*finer, *deeper)
+
+    defaults: PresetOptions = {
+        "widths": projection * (depth + 1),
+        "block": "single_conv",
+        "up": "bilinear",
+        "head_kernel": 3,
+    }
+    return _diagonal(encoder, sources, defaults | options | {"projection": projection})
+
+
+def _encoder(encoder: EncoderSpec | int) -> EncoderSpec:
+    return plain_encoder(encoder) if isinstance(encoder, int) else encoder
+
+
+def _below(node: Node) -> Node:
+    return Node(node.i + 1, node.j - 1)
+
+
+def _diagonal(
+    encoder: EncoderSpec, sources: Callable[[Node, int], tuple[Node, ...]], options: PresetOptions
+) -> GridSpec:
+    depth = len(encoder.channels) - 1
+    nodes = [Node(depth - j, j) for j in range(1, depth + 1)]
+    inputs = tuple(NodeInputs(node, sources(node, depth)) for node in nodes)
+    return _spec(encoder, inputs, (depth,), options)
 
 
 def _triangle(
     encoder: EncoderSpec,
     skips: Callable[[Node], tuple[Node, ...]],
+    options: PresetOptions,
     *,
     deep_supervision: bool,
-    widths: tuple[int, ...] | None,
-    in_channels: int,
-    classes: int,
-    norm: Norm,
-    inference: Inference,
 ) -> GridSpec:
     depth = len(encoder.channels) - 1
     nodes = [Node(i, j) for j in range(1, depth + 1) for i in range(depth - j + 1)]
+    inputs = tuple(NodeInputs(node, (*skips(node), _below(node))) for node in nodes)
+    heads = tuple(range(1, depth + 1)) if deep_supervision else (depth,)
+    return _spec(encoder, inputs, heads, options)
+
+
+def _spec(
+    encoder: EncoderSpec,
+    inputs: tuple[NodeInputs, ...],
+    heads: tuple[int, ...],
+    options: PresetOptions,
+) -> GridSpec:
+    depth = len(encoder.channels) - 1
+    given = options.get("widths")
+    if given is None:
+        given = "encoder"
+    widths = [given] * depth if isinstance(given, (int, float, str)) else list(given)
+    if len(widths) != depth:
+        raise UserError(
+            f"`widths` must name one width per decoder level (={depth}), but got {tuple(widths)}"
+        )
+    nodes = {as_node(name): width for name, width in options.get("node_widths", {}).items()}
+    strangers = [node for node in nodes if not 0 <= node.i < depth]
+    if strangers:
+        raise UserError(
+            f"`node_widths` must name decoder nodes of the grid, but got {strangers[0]}"
+        )
+    rest: Options = {  # pyright: ignore[reportAssignmentType]
+        k: v for k, v in options.items() if k not in ("widths", "node_widths")
+    }
     return GridSpec(
         encoder=encoder,
-        widths=widths or encoder.channels[:-1],
-        inputs=tuple(NodeInputs(n, (*skips(n), Node(n.i + 1, n.j - 1))) for n in nodes),
-        heads=tuple(range(1, depth + 1)) if deep_supervision else (depth,),
-        in_channels=in_channels,
-        classes=classes,
-        norm=norm,
-        inference=inference,
+        widths=tuple(_resolved(width, encoder, level) for level, width in enumerate(widths)),
+        node_widths=tuple(
+            NodeWidth(node, _resolved(width, encoder, node.i)) for node, width in nodes.items()
+        ),
+        inputs=inputs,
+        heads=heads,
+        **rest,
     )
 
 
-def wide_unet(like: GridSpec, *, tolerance: float = 0.01) -> GridSpec:
-    """The plain U-Net whose widths are scaled until its parameters are those of `like`.
-
-    The control of the paper (section IV-B): more parameters without nested skips. Every width of
-    the U-Net (of the decoder alone, when the encoder comes from timm) is the rounded multiple of
-    the width in `like`; the multiple with the nearest count is taken, and the widths are then
-    moved by one, coarsest level first, while that brings the count nearer; two at a time, where
-    one at a time does not come within `tolerance`.
-
-    Args:
-        like: any spec; its encoder, `in_channels`, `classes` and `norm` are kept.
-        tolerance: largest relative difference of the counts of `count_parameters`.
-
-    Raises:
-        UserError: when no integer widths come within `tolerance`.
-    """
-    target = count_parameters(like)
-
-    def distance(spec: GridSpec) -> int:
-        return abs(count_parameters(spec) - target)
-
-    best = min((_scaled_unet(like, 1 + step / 512) for step in range(-128, 513)), key=distance)
-    best = _descended(best, distance, _neighbours)
-    if distance(best) > tolerance * target:
-        best = _descended(best, distance, _second_neighbours)
-    if distance(best) > tolerance * target:
-        raise UserError(
-            f"no integer widths give a U-Net within {tolerance:.0%} of {target:,} parameters "
-            f"(nearest: {count_parameters(best):,}); choose larger widths"
-        )
-    return best
-
-
-def _descended(
-    spec: GridSpec,
-    distance: Callable[[GridSpec], int],
-    neighbours: Callable[[GridSpec], Iterator[GridSpec]],
-) -> GridSpec:
-    """The spec after steps to the nearest neighbour, until none is nearer."""
-    while True:
-        nearest = min(neighbours(spec), key=distance)
-        if distance(nearest) >= distance(spec):
-            return spec
-        spec = nearest
-
-
-def _scaled_unet(like: GridSpec, factor: float) -> GridSpec:
-    def scale(width: int) -> int:
-        return max(1, round(factor * width))
-
-    encoder = like.encoder
-    if encoder.name == "plain":
-        encoder = replace(encoder, channels=tuple(map(scale, encoder.channels)))
-    return unet(
-        encoder,
-        widths=tuple(map(scale, like.widths)),
-        in_channels=like.in_channels,
-        classes=like.classes,
-        norm=like.norm,
-    )
-
-
-def _neighbours(spec: GridSpec) -> Iterator[GridSpec]:
-    """The spec with the width of one level moved by one, encoder and decoder together."""
-    plain = spec.encoder.name == "plain"
-    for level in reversed(range(spec.depth + 1 if plain else spec.depth)):
-        for step in (-1, 1):
-            widths = _moved(spec.widths, level, step)
-            channels = (
-                _moved(spec.encoder.channels, level, step) if plain else spec.encoder.channels
-            )
-            if min(*widths, *channels) >= 1:
-                yield replace(spec, widths=widths, encoder=replace(spec.encoder, channels=channels))
-
-
-def _second_neighbours(spec: GridSpec) -> Iterator[GridSpec]:
-    return (second for first in _neighbours(spec) for second in _neighbours(first))
-
-
-def _moved(values: tuple[int, ...], index: int, step: int) -> tuple[int, ...]:
-    return tuple(v + step if k == index else v for k, v in enumerate(values))
+def _resolved(width: Width, encoder: EncoderSpec, level: int) -> int:
+    """The channels that a width stands for: itself, or a share of the encoder's on that level."""
+    if width == "encoder":
+        return encoder.channels[level]
+    if isinstance(width, float):
+        if not width > 0:
+            raise UserError(f"a width that is a share must be above 0, but got {width}")
+        return max(1, round(width * encoder.channels[level]))
+    return width
 
 
 def channels(spec: GridSpec, node: Node) -> int:
     """Output channels of X[i,j]."""
-    return spec.encoder.channels[node.i] if node.j == 0 else spec.widths[node.i]
+    if node.j == 0:
+        return spec.encoder.channels[node.i]
+    return dict(spec.node_widths).get(node, spec.widths[node.i])
 
 
-def up_ratio(spec: GridSpec, level: int) -> int:
-    """The factor by which level `level` + 1 is up-sampled to level `level`; 2 in the paper."""
-    return spec.encoder.strides[level + 1] // spec.encoder.strides[level]
+def up_ratio(spec: GridSpec, source: Node, target: Node) -> int:
+    """The factor by which `source` is up-sampled for `target`; 1 where it is not."""
+    return max(1, spec.encoder.strides[source.i] // spec.encoder.strides[target.i])
+
+
+def down_ratio(spec: GridSpec, source: Node, target: Node) -> int:
+    """The factor by which `source` is pooled for `target`; 1 where it is not."""
+    return max(1, spec.encoder.strides[target.i] // spec.encoder.strides[source.i])
+
+
+def resampled_channels(spec: GridSpec, source: Node, target: Node) -> int:
+    """Channels of `source` when it has the resolution of `target`."""
+    if source.i <= target.i:
+        return channels(spec, source)
+    if spec.up_widths:
+        return spec.up_widths[target.i]
+    learned = spec.up in ("transposed", "pixel_shuffle")
+    return channels(spec, target) if learned else channels(spec, source)
+
+
+def merged_channels(spec: GridSpec, source: Node, target: Node) -> int:
+    """Channels with which `source` enters the block of `target`, after projection or for a sum."""
+    if spec.projection is not None:
+        return spec.projection
+    if spec.merge != "concat":
+        return channels(spec, target)
+    return resampled_channels(spec, source, target)
 
 
 def prune_to_head(spec: GridSpec, depth: int) -> GridSpec:
@@ -262,59 +297,16 @@ def prune_to_head(spec: GridSpec, depth: int) -> GridSpec:
             f"{spec.heads}; train it with deep supervision"
         )
     kept = ancestors(spec.inputs, [Node(0, depth)])
-    deepest = max(node.i for node in kept)
-    return replace(
-        spec,
-        encoder=replace(
-            spec.encoder,
-            channels=spec.encoder.channels[: deepest + 1],
-            strides=spec.encoder.strides[: deepest + 1],
-        ),
-        widths=spec.widths[:deepest],
-        inputs=tuple(entry for entry in spec.inputs if entry.node in kept),
-        heads=(depth,),
-        inference="last",
-    )
+    inputs = [entry for entry in spec.inputs if entry.node in kept]
+    return restricted(spec, inputs, (depth,))
 
 
-def count_parameters(spec: GridSpec) -> int:
-    """Trainable parameters of everything that the grid owns, in closed form.
+def head_weights(spec: GridSpec) -> tuple[float, ...]:
+    """The weight of each head's loss, shallow to deep; they sum to 1.
 
-    For a timm encoder its own parameters are not included: only torch knows them.
+    "equal" is the paper's (eta_i = 1, divided by their number). "decayed" halves with each
+    column to the left of the last, as nnU-Net does with resolutions. "learned" starts as equal.
     """
-    total = len(spec.heads) * (spec.widths[0] * spec.classes + spec.classes)
-    if spec.encoder.name == "plain":
-        incoming = (spec.in_channels, *spec.encoder.channels)
-        total += sum(
-            _block_parameters(spec, incoming[i], incoming[i + 1]) for i in range(spec.depth + 1)
-        )
-    for node, sources in spec.inputs:
-        width, gathered = spec.widths[node.i], 0
-        for source in sources:
-            if source.i == node.i:
-                gathered += channels(spec, source)
-            else:
-                total += up_ratio(spec, node.i) ** 2 * channels(spec, source) * width + width
-                gathered += width
-        total += _block_parameters(spec, gathered, width)
-    return total
-
-
-def _block_parameters(spec: GridSpec, incoming: int, width: int) -> int:
-    """Two 3x3 convolutions with bias, and scale and shift of two norms where there are any."""
-    convolutions = 9 * incoming * width + width + 9 * width * width + width
-    return convolutions + (4 * width if spec.norm == "batch" else 0)
-
-
-def draw(spec: GridSpec) -> str:
-    """The grid as text: a node is drawn with its channels, `*` marks a head, `.` an empty place."""
-    nodes = {node for node, _ in spec.inputs} | {Node(i, 0) for i in range(spec.depth + 1)}
-    lines: list[str] = []
-    for i in range(spec.depth + 1):
-        row: list[str] = []
-        for j in range(spec.depth - i + 1):
-            node = Node(i, j)
-            head = "*" if i == 0 and j in spec.heads else ""
-            row.append(f"{node}:{channels(spec, node)}{head}" if node in nodes else ".")
-        lines.append("  ".join(f"{cell:<11}" for cell in row).rstrip())
-    return "\n".join(lines)
+    decay = 0.5 if spec.supervision == "decayed" else 1.0
+    raw = [decay ** (spec.heads[-1] - column) for column in spec.heads]
+    return tuple(value / sum(raw) for value in raw)

@@ -4,9 +4,9 @@ The grid of UNet++ (Zhou et al., TMI 2019), depth d = 3; i is the level, j the c
 
     X_0_0 --- X_0_1 --- X_0_2 --- X_0_3      j = 0: the encoder, one node a level
       |      /  |      /  |      /           i + j <= d: the triangle
-    X_1_0 --- X_1_1 --- X_1_2                an in-edge comes from the same level (a skip)
-      |      /  |      /                     or from the level below (up-sampled)
-    X_2_0 --- X_2_1
+    X_1_0 --- X_1_1 --- X_1_2                an in-edge comes from the same level (a skip),
+      |      /  |      /                     from a deeper one (up-sampled) or from a finer
+    X_2_0 --- X_2_1                          one (pooled), always from an earlier column
       |      /
     X_3_0
 
@@ -17,30 +17,52 @@ A network is the list of its decoder nodes (j >= 1) with the in-edges of each. E
 from __future__ import annotations
 
 import hashlib
-import itertools
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
+from unetpp import laws
 from unetpp.errors import UserError
+from unetpp.nodes import (
+    Node,
+    NodeInputs,
+    NodeWidth,
+    ancestors,
+    as_node,
+    in_order,
+    names,
+    without_orphans,
+)
 
+__all__ = [
+    "SPEC_JSON",
+    "Activation",
+    "Block",
+    "EncoderSpec",
+    "Gate",
+    "GridSpec",
+    "Merge",
+    "Node",
+    "NodeInputs",
+    "NodeWidth",
+    "Norm",
+    "Supervision",
+    "Up",
+    "ancestors",
+]  # fmt: skip
 
-class Node(NamedTuple):
-    """X[i,j]: `i` is the level (0 is the finest), `j` the position on the skip pathway."""
+Block = Literal["double_conv", "single_conv", "residual", "separable", "convnext"]
+Norm = Literal["batch", "instance", "group", "none"]
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu"]
+Up = Literal["transposed", "nearest", "bilinear", "bilinear_aligned", "pixel_shuffle"]
+Merge = Literal["concat", "sum", "weighted_sum"]
+Gate = Literal["none", "attention", "scse"]
+Supervision = Literal["equal", "decayed", "learned"]
 
-    i: int
-    j: int
-
-    def __str__(self) -> str:
-        return f"X_{self.i}_{self.j}"
-
-
-class NodeInputs(NamedTuple):
-    """One decoder node and the nodes that it reads."""
-
-    node: Node
-    sources: tuple[Node, ...]
+# A description with a field that this version does not know is of another network.
+_NO_OTHER_FIELDS = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,33 +70,33 @@ class EncoderSpec:
     """What the grid has to know of its encoder.
 
     Attributes:
-        name: "plain" (the paper's: two 3x3 convolutions a level, 2x2 max-pooling) or a timm model.
+        name: "plain" (the paper's: two 3x3 convolutions a level, 2x2 max-pooling), a timm model,
+            or "own" for a module that the user gives.
         channels: of X[i,0], finest level first; its length is depth + 1.
         strides: of X[i,0] against the input; each is a multiple of the one before.
+        block: of the plain encoder's nodes, see `GridSpec.block`.
+        pyramid: where the levels of a timm model come from: "native", its own feature maps, or
+            "simple", made from the last map of a flat one (ViTDet, Li et al. 2022).
+        image_size: (height, width) of a timm model that takes no other; the image is resampled to
+            it, and the maps back to where they belong.
+        multiple: the image is padded to multiples of this, and the maps are cropped.
 
     Raises:
         UserError: when the levels are fewer than two or the strides do not divide each other.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _NO_OTHER_FIELDS
+
     name: str
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    block: Block = "double_conv"
+    pyramid: Literal["native", "simple"] = "native"
+    image_size: tuple[int, int] | None = None
+    multiple: int = 1
 
     def __post_init__(self) -> None:
-        assert len(self.channels) == len(self.strides)
-        if len(self.channels) < 2:
-            raise UserError(
-                f"a grid needs an encoder of at least two levels, but `{self.name}` has "
-                f"{len(self.channels)}; choose a depth of 1 or more"
-            )
-        if min(self.channels) < 1:
-            raise UserError(f"every width must be at least 1, but got {self.channels}")
-        for fine, coarse in itertools.pairwise(self.strides):
-            if fine < 1 or coarse % fine:
-                raise UserError(
-                    f"each stride of an encoder must be a multiple of the one before, but "
-                    f"`{self.name}` has {self.strides}; choose another encoder"
-                )
+        laws.check_encoder(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +106,57 @@ class GridSpec:
     Attributes:
         encoder: the nodes of column 0.
         widths: channels of X[i,j] for j >= 1, finest level first; its length is the depth.
-        inputs: decoder nodes with their sources, in an order in which they can be computed.
-            A source is on the same level in an earlier column, or one level deeper in an
-            earlier column (then it is up-sampled by the ratio of the strides).
-        heads: the columns j whose X[0,j] carries a 1x1 convolution to `classes` logits,
-            ascending. More than one means deep supervision.
+        inputs: decoder nodes with their sources, in any order (they are put into one). A source
+            is in an earlier column; from a deeper level it is up-sampled by the ratio of the
+            strides, from a finer one max-pooled.
+        heads: the columns j whose X[0,j] carries a convolution to `classes` logits, ascending.
+            More than one means deep supervision.
         in_channels: channels of the input image.
         classes: logits a pixel; 1 is foreground against background by a sigmoid.
-        norm: after each 3x3 convolution of the grid. The encoder from timm keeps its own.
-        inference: "last" (the deepest head) or "mean" (probabilities of all heads averaged).
+        norm: after each convolution of the grid; "group" has gcd(8, width) groups, "instance" has
+            scale and shift. The encoder from timm keeps its own.
+        inference: "last" (the deepest head), "mean" (probabilities of all heads averaged), or the
+            column of a head.
+        node_widths: channels of single nodes, where they differ from those of their level.
+        spatial_dims: 2, or 3 for volumes [depth, height, width].
+        block: "double_conv" and "single_conv" (3x3 convolution, norm, activation, twice or once),
+            "residual" (double, plus a 1x1 shortcut before the last activation; He et al. 2016),
+            "separable" (double, each convolution a depthwise 3x3 and a pointwise one; Chollet
+            2017), "convnext" (1x1 to the width, then depthwise 7x7, norm, 4 x width, activation,
+            width, added; Liu et al. 2022).
+        conv_bias: whether the convolutions before a norm have a bias (it is idle there, but
+            several published networks count it).
+        activation: of the grid and the plain encoder.
+        leaky_slope: of leaky_relu below zero.
+        dropout: probability of a zero, after each activation of a block.
+        up: how a source is brought to a finer level: "transposed" (kernel and stride are the
+            ratio), "nearest", "bilinear", "bilinear_aligned" (corners on corners),
+            "pixel_shuffle" (3x3 convolution, shuffle, and the blur against checkerboards of
+            Sugawara et al. 2018).
+        up_widths: channels of up-sampled sources per level that they are brought to; none: the
+            width of the node ("transposed", "pixel_shuffle"), or those of the source (otherwise).
+            Without weights of its own, an up-sampling gets a 1x1 convolution where channels change.
+        projection: channels to which a 3x3 convolution, norm and activation bring every in-edge
+            before the merge, as in UNet 3+; None for no such step.
+        merge: "concat" (the sum of one convolution an edge, which is the convolution of the
+            concatenation), "sum" (in-edges are added before the block, by a 1x1 convolution where
+            channels differ), "weighted_sum" (the same with learned weights that are positive and
+            sum to 1; EfficientDet, Tan et al. 2020).
+        gate: "attention" (skips are weighed by what comes from below; Oktay et al. 2018), "scse"
+            (inputs and output of a node are recalibrated; Roy et al. 2018).
+        supervision: weights of the heads' losses in training: "equal" (the paper's), "decayed"
+            (halved for each column to the left of the last), "learned" (Kendall et al. 2018).
+        tail: widths of the blocks without skips between X[0,j] and its head, each after an
+            up-sampling by 2; together they must undo the stride of level 0. None: the logits are
+            enlarged bilinearly.
+        head_kernel: of the convolution that gives the logits.
 
     Raises:
-        UserError: on a grid that cannot be computed, or with a node that no head depends on.
+        UserError: on a grid that cannot be computed, with a node that no head depends on, or with
+            a setting that has no effect.
     """
 
-    # A description with a field that this version does not know is of another network.
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = _NO_OTHER_FIELDS
 
     encoder: EncoderSpec
     widths: tuple[int, ...]
@@ -107,22 +164,34 @@ class GridSpec:
     heads: tuple[int, ...]
     in_channels: int = 1
     classes: int = 1
-    norm: Literal["batch", "none"] = "batch"
-    inference: Literal["last", "mean"] = "last"
+    norm: Norm = "batch"
+    inference: Literal["last", "mean"] | int = "last"
+    node_widths: tuple[NodeWidth, ...] = ()
+    spatial_dims: Literal[2, 3] = 2
+    block: Block = "double_conv"
+    conv_bias: bool = True
+    activation: Activation = "relu"
+    leaky_slope: float = 0.01
+    dropout: float = 0.0
+    up: Up = "transposed"
+    up_widths: tuple[int, ...] = ()
+    projection: int | None = None
+    merge: Merge = "concat"
+    gate: Gate = "none"
+    supervision: Supervision = "equal"
+    tail: tuple[int, ...] = ()
+    head_kernel: Literal[1, 3] = 1
 
     def __post_init__(self) -> None:
-        if len(self.widths) != self.depth:
-            raise UserError(
-                f"`widths` must name one width per decoder level (={self.depth}), "
-                f"but got {self.widths}"
-            )
-        if min(self.widths) < 1 or self.in_channels < 1 or self.classes < 1:
-            raise UserError(
-                "every width, `in_channels` and `classes` must be at least 1, but got "
-                f"widths={self.widths}, in_channels={self.in_channels}, classes={self.classes}"
-            )
-        _check_inputs(self)
-        _check_heads(self)
+        laws.check_numbers(self)
+        laws.check_inputs(self)
+        # One description for one network: what can be written in two ways is written in one.
+        object.__setattr__(self, "inputs", in_order(self.inputs))
+        object.__setattr__(self, "node_widths", self._canonical_node_widths())
+        laws.check_heads(self)
+        if self.inference == self.heads[-1] or (self.inference == "mean" and len(self.heads) == 1):
+            object.__setattr__(self, "inference", "last")
+        laws.check_options(self)
 
     @property
     def depth(self) -> int:
@@ -135,12 +204,74 @@ class GridSpec:
         return len(self.heads) > 1
 
     @property
+    def skips(self) -> tuple[tuple[Node, Node], ...]:
+        """The in-edges (source, target) on one level, in the order that `with_skips` takes."""
+        return tuple((s, node) for node, sources in self.inputs for s in sources if s.i == node.i)
+
+    @property
     def id(self) -> str:
         """12 hex digits over the description; fields at their default do not enter it, so that a
         field that is added later leaves the ids of earlier networks as they were.
         """
         text = SPEC_JSON.dump_json(self, exclude_defaults=True)
         return hashlib.sha256(text).hexdigest()[:12]
+
+    def without_edge(
+        self, source: str | Node, target: str | Node, *, drop_unreachable: bool = False
+    ) -> GridSpec:
+        """This network with one in-edge less, such as `without_edge("X_0_1", "X_0_3")`.
+
+        Args:
+            source: of the edge.
+            target: the node that reads it.
+            drop_unreachable: leave out what then has no input or leads to no head, levels of the
+                encoder included; otherwise that is refused.
+
+        Raises:
+            UserError: when there is no such edge, or something becomes unreachable.
+        """
+        gone = (as_node(source), as_node(target))
+        if all(gone[1] != node or gone[0] not in sources for node, sources in self.inputs):
+            raise UserError(
+                f"an edge to remove must be there, but {gone[1]} does not read {gone[0]}; "
+                f"it reads {names(dict(self.inputs).get(gone[1], ()))}"
+            )
+        return self._with_edges(lambda edge: edge != gone, drop_unreachable=drop_unreachable)
+
+    def with_skips(self, mask: Sequence[bool], *, drop_unreachable: bool = False) -> GridSpec:
+        """This network with those of its skips that `mask` keeps.
+
+        Args:
+            mask: one truth value for each edge of `skips`, in that order: 20 for a UNet++ of
+                depth 4.
+            drop_unreachable: see `without_edge`.
+
+        Raises:
+            UserError: when the mask is of another length, or something becomes unreachable.
+        """
+        if len(mask) != len(self.skips):
+            raise UserError(
+                f"a mask must have one value for each of the {len(self.skips)} skips of this "
+                f"network, but got {len(mask)}; `skips` lists them in order"
+            )
+        gone = {edge for edge, kept in zip(self.skips, mask, strict=True) if not kept}
+        return self._with_edges(lambda edge: edge not in gone, drop_unreachable=drop_unreachable)
+
+    def _with_edges(
+        self, keep: Callable[[tuple[Node, Node]], bool], *, drop_unreachable: bool
+    ) -> GridSpec:
+        inputs = [
+            NodeInputs(node, tuple(s for s in sources if keep((s, node))))
+            for node, sources in self.inputs
+        ]
+        try:
+            if drop_unreachable:
+                return restricted(self, without_orphans(inputs), self.heads)
+            return replace(self, inputs=tuple(inputs))
+        except UserError as error:
+            if drop_unreachable:
+                raise
+            raise UserError(f"{error} (or pass drop_unreachable=True)") from error
 
     def to_json(self) -> str:
         """The whole description as JSON; `from_json` reads it back to an equal spec."""
@@ -151,67 +282,49 @@ class GridSpec:
         """The spec that `to_json` wrote; pydantic's ValidationError on anything else."""
         return SPEC_JSON.validate_json(text)
 
-
-def _check_inputs(spec: GridSpec) -> None:
-    known = {Node(i, 0) for i in range(spec.depth + 1)}
-    for node, sources in spec.inputs:
-        if node.i < 0 or node.j < 1 or node.i + node.j > spec.depth or node in known:
-            raise UserError(
-                f"a decoder node X_i_j must stand once in the triangle 1 <= j, i + j <= {spec.depth},"
-                f" but got {node}"
-            )
-        if not sources or len(set(sources)) != len(sources):
-            raise UserError(
-                f"{node} must have one or more different in-edges, but got {_names(sources)}"
-            )
-        for source in sources:
-            if source.i - node.i not in (0, 1) or source.j >= node.j:
-                raise UserError(
-                    f"an in-edge of {node} must come from level {node.i} or {node.i + 1} "
-                    f"and an earlier column, but got {source}"
-                )
-            if source not in known:
-                raise UserError(f"{node} reads {source}, which is not in the grid before it")
-        known.add(node)
-
-
-def _check_heads(spec: GridSpec) -> None:
-    nodes = {node for node, _ in spec.inputs}
-    if not spec.heads or list(spec.heads) != sorted(set(spec.heads)):
-        raise UserError(f"`heads` must be ascending columns, at least one, but got {spec.heads}")
-    for column in spec.heads:
-        if Node(0, column) not in nodes:
-            raise UserError(f"a head needs its node, but X_0_{column} is not in the grid")
-    reached = ancestors(spec.inputs, [Node(0, column) for column in spec.heads])
-    lost = sorted(nodes - reached)
-    if lost:
-        raise UserError(
-            f"every decoder node must lead to a head, but {_names(lost)} lead to none; "
-            "leave them out or give them a head"
-        )
-    deepest = Node(spec.depth, 0)
-    if deepest not in reached:
-        raise UserError(
-            f"the deepest level must lead to a head, but {deepest} leads to none; "
-            "choose an encoder with fewer levels"
+    def _canonical_node_widths(self) -> tuple[NodeWidth, ...]:
+        return tuple(
+            sorted(entry for entry in self.node_widths if entry.width != self.widths[entry.node.i])
         )
 
 
-def ancestors(inputs: tuple[NodeInputs, ...], targets: list[Node]) -> frozenset[Node]:
-    """All nodes that `targets` depend on through in-edges, themselves included."""
-    sources = dict(inputs)
-    reached: set[Node] = set()
-    frontier = list(targets)
-    while frontier:
-        node = frontier.pop()
-        if node not in reached:
-            reached.add(node)
-            frontier += sources.get(node, ())
-    return frozenset(reached)
+def restricted(
+    spec: GridSpec, inputs: Iterable[NodeInputs], heads: tuple[int, ...], **fields: object
+) -> GridSpec:
+    """`spec` with these edges and heads, and nothing that no head depends on.
 
+    Heads without a node are left out, and so are levels of the encoder below the deepest that is
+    read. `fields` are further changes.
 
-def _names(nodes: list[Node] | tuple[Node, ...]) -> str:
-    return ", ".join(map(str, nodes)) or "none"
+    Raises:
+        UserError: when no head is left.
+    """
+    inputs = tuple(inputs)
+    nodes = {entry.node for entry in inputs}
+    left = tuple(j for j in heads if Node(0, j) in nodes)
+    kept = ancestors(inputs, [Node(0, j) for j in left])
+    deepest = max((node.i for node in kept), default=0)
+    if deepest == 0:
+        raise UserError(
+            "a network must have a head that depends on a level below the finest, but "
+            f"{names(entry.node for entry in inputs)} are left for the heads {heads}"
+        )
+    encoder = spec.encoder
+    changes: dict[str, object] = {
+        "encoder": replace(
+            encoder,
+            channels=encoder.channels[: deepest + 1],
+            strides=encoder.strides[: deepest + 1],
+        ),
+        "widths": spec.widths[:deepest],
+        "up_widths": spec.up_widths[:deepest],
+        "inputs": tuple(entry for entry in inputs if entry.node in kept),
+        "node_widths": tuple(entry for entry in spec.node_widths if entry.node in kept),
+        "heads": left,
+        "supervision": spec.supervision if len(left) > 1 else "equal",
+        "inference": spec.inference if spec.inference in ("last", "mean", *left) else "last",
+    }
+    return replace(spec, **(changes | fields))  # pyright: ignore[reportArgumentType]
 
 
 SPEC_JSON = TypeAdapter(GridSpec)

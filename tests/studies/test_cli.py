@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from studies import cli
+from unetpp.budget import count_parameters
 from unetpp.data.phantoms import make_phantoms
-from unetpp.grid import count_parameters, plain_encoder
+from unetpp.grid import plain_encoder
 from unetpp.grid import unetpp as unetpp_spec
 
 TINY = ["--quick", "--depth", "2", "--width", "2", "--size", "16", "--device", "cpu"]

@@ -5,8 +5,9 @@ import pytest
 from studies._catalog import STUDIES, find_study
 from studies._study import Frame
 from studies.nested_vs_plain import STUDY
+from unetpp.budget import count_parameters
 from unetpp.errors import UserError
-from unetpp.grid import count_parameters, plain_encoder
+from unetpp.grid import plain_encoder
 from unetpp.spec import Node
 
 SCALES = {"embedded": STUDY.embedded, "folder": STUDY.folder, "quick": STUDY.quick}

@@ -11,11 +11,11 @@ import pytest
 from helpers import grid_specs
 from hypothesis import given, settings
 
+from unetpp.budget import count_parameters, wide_unet
+from unetpp.drawing import draw
 from unetpp.errors import UserError
 from unetpp.grid import (
     channels,
-    count_parameters,
-    draw,
     plain_encoder,
     prune_to_head,
     unet,
@@ -23,7 +23,6 @@ from unetpp.grid import (
     unet_plus,
     unetpp,
     up_ratio,
-    wide_unet,
 )
 from unetpp.models.cost import count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
@@ -198,7 +197,7 @@ def test_channels_and_ratio_of_an_uneven_encoder():
     spec = unetpp(encoder, widths=(8, 16))
     assert [channels(spec, Node(i, 0)) for i in range(3)] == [24, 32, 48]
     assert [channels(spec, Node(*n)) for n in ((0, 1), (1, 1), (0, 2))] == [8, 16, 8]
-    assert [up_ratio(spec, level) for level in (0, 1)] == [4, 2]
+    assert [up_ratio(spec, Node(i + 1, 0), Node(i, 1)) for i in (0, 1)] == [4, 2]
 
 
 def test_drawing():

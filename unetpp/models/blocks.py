@@ -1,119 +1,272 @@
-"""The one block of the grid: X[i,j] with one convolution per in-edge.
+"""The node of the grid: X[i,j] with one convolution per in-edge.
 
 A convolution over concatenated inputs is the sum of one convolution per input, each with its
 slice of the weight. So no concatenation is ever materialised: fewer activations are kept for
 backward, and an edge is a module of its own, to be removed, searched or measured.
 
-Shapes: B batch, C channels, H height, W width.
+Shapes: B batch, C channels, *S the two or three axes of space.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unetpp.models.gates import AttentionGate, SqueezeExcite
+from unetpp.models.layers import (
+    InEdge,
+    activation,
+    convolution,
+    convolve,
+    fitted,
+    max_pool,
+    norm,
+    separable,
+    up_sampling,
+)
+from unetpp.spec import Block, GridSpec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InEdge:
-    """One in-edge as the block needs it.
-
-    Attributes:
-        name: of the source, "X_0_1", or "image" for the input of the network.
-        channels: of the source.
-        up_ratio: factor of the up-sampling; None for an edge on the same level.
-    """
-
-    name: str
-    channels: int
-    up_ratio: int | None = None
+# EfficientDet's, in its fast normalised fusion: keeps the sum of the weights away from zero.
+_MERGE_EPSILON = 1e-4
 
 
 class GridNode(nn.Module):
-    """X[i,j] = H(its in-edges), H being (3x3 convolution, norm, ReLU) twice (paper, eq. 1).
+    """X[i,j] = H(its in-edges), H being the block of the spec (paper, eq. 1).
 
-    An edge from the level below is first up-sampled by a transposed convolution of kernel and
-    stride `up_ratio` to `width` channels, with bias and without activation, as in the authors'
-    code.
+    The order is: resample each source, project it, gate it, merge all, block, gate the output;
+    the spec says which of these there are.
 
     Args:
         edges: in the order in which `forward` gets their sources.
         width: output channels.
-        batch_norm: normalise after each 3x3 convolution; otherwise there is no norm.
+        spec: of the network.
+        block: of this node; the plain encoder's may be another than the decoder's.
+        place: in the "encoder" neither gates nor merges apply, in the "tail", which has one
+            in-edge, only the gate of the output.
     """
 
-    def __init__(self, edges: Sequence[InEdge], *, width: int, batch_norm: bool) -> None:
+    def __init__(
+        self,
+        edges: Sequence[InEdge],
+        *,
+        width: int,
+        spec: GridSpec,
+        block: Block,
+        place: Literal["encoder", "decoder", "tail"],
+    ) -> None:
         super().__init__()
-        self.ups = nn.ModuleDict(
-            {
-                e.name: nn.ConvTranspose2d(e.channels, width, e.up_ratio, stride=e.up_ratio)
-                for e in edges
-                if e.up_ratio is not None
-            }
-        )
+        dims, bias = spec.spatial_dims, spec.conv_bias
+        self.in_edges, self.block, self.dropout = tuple(edges), block, spec.dropout
+        self.activation = activation(spec)
+        self.ups = nn.ModuleDict({e.name: up_sampling(spec, e) for e in edges if e.up_ratio > 1})
+        decoder = place == "decoder"
+        self.summed = decoder and spec.merge != "concat"
+        merged = {"sum": width} if self.summed else {e.name: e.merged for e in edges}
         self.edges = nn.ModuleDict(
+            {name: _first(block, dims, incoming, width) for name, incoming in merged.items()}
+        )
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+        self.norm1 = norm(spec.norm, dims, width)
+        self.conv2 = _second(block, spec, width)
+        self.norm2 = (
+            norm(spec.norm, dims, width) if block not in ("single_conv", "convnext") else None
+        )
+        self.shortcuts = nn.ModuleDict(
             {
-                e.name: nn.Conv2d(
-                    e.channels if e.up_ratio is None else width, width, 3, padding=1, bias=False
-                )
-                for e in edges
+                name: convolution(dims, incoming, width, 1, bias=False)
+                for name, incoming in merged.items()
+                if block == "residual"
             }
         )
-        self.bias = nn.Parameter(torch.zeros(width))
-        self.norm1 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
+        self.projections = _projections(edges, spec) if decoder else nn.ModuleDict()
+        self.merge_weights = (
+            nn.Parameter(torch.ones(len(edges)))
+            if decoder and spec.merge == "weighted_sum"
+            else None
+        )
+        attention = decoder and spec.gate == "attention"
+        self.gates = _attention_gates(edges, dims) if attention else nn.ModuleDict()
+        scse = spec.gate == "scse"
+        self.scse_in = SqueezeExcite(dims, [e.merged for e in edges]) if scse and decoder else None
+        self.scse_out = SqueezeExcite(dims, [width]) if scse and place != "encoder" else None
         self._initialise()
 
     def _initialise(self) -> None:
         # He-normal with the fan-in of all edges together: the weights are then distributed as
         # those of one convolution over the concatenation.
-        fan_in = sum(conv.weight[0].numel() for conv in _convolutions(self.edges))
-        for conv in _convolutions(self.edges):
-            nn.init.normal_(conv.weight, std=(2 / fan_in) ** 0.5)
-        nn.init.kaiming_normal_(self.conv2.weight, nonlinearity="relu")
-        nn.init.zeros_(_present(self.conv2.bias))
+        for group in (self.edges, self.shortcuts):
+            last = [_weight(_last_convolution(module)) for module in group.values()]
+            fan_in = sum(weight[0].numel() for weight in last)
+            for weight in last:
+                nn.init.normal_(weight, std=(2 / fan_in) ** 0.5)
+        if self.conv2 is not None:
+            conv = _last_convolution(self.conv2)
+            nn.init.kaiming_normal_(_weight(conv), nonlinearity="relu")
+            if isinstance(conv.bias, Tensor):
+                nn.init.zeros_(conv.bias)
 
-    def forward(self, sources: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    def forward(self, sources: Sequence[Tensor], size: torch.Size) -> Tensor:
         """The node's features.
 
         Args:
-            sources: one [B, C, H, W] per in-edge, in the order of the constructor.
-            size: (H, W) of this level. Where a level has an odd size, an up-sampled source is
-                larger (the pooling rounded up) and cropped at the bottom and the right, or
-                smaller (it rounded down, as in ConvNeXt) and its last row and column repeated.
+            sources: one [B, C, *S] per in-edge, in the order of the constructor.
+            size: of this level. Where a level has an odd size, an up-sampled source is larger
+                (the pooling rounded up) and cropped at the end of the axis, or smaller (it
+                rounded down, as in ConvNeXt) and its last slice repeated.
 
         Returns:
-            [B, width, *size], not negative.
+            [B, width, *size].
         """
+        inputs = [
+            self._prepared(edge, source, size)
+            for edge, source in zip(self.in_edges, sources, strict=True)
+        ]
+        inputs = self._merged(self._gated(inputs))
+        x = self.norm1(self._gathered(self.edges, inputs, self.bias))
+        if self.block == "convnext":
+            assert self.conv2 is not None
+            x = x + self.conv2(x)
+        else:
+            x = self._activated(x)
+            if self.conv2 is not None and self.norm2 is not None:
+                x = self.norm2(self.conv2(x))
+                if self.shortcuts:
+                    x = x + self._gathered(self.shortcuts, inputs, None)
+                x = self._activated(x)
+        return x if self.scse_out is None else self.scse_out([x])[0]
+
+    def _prepared(self, edge: InEdge, x: Tensor, size: torch.Size) -> Tensor:
+        """One source at the node's resolution and with the channels that the merge wants."""
+        if edge.up_ratio > 1:
+            x = self.ups[edge.name](x)
+        if edge.down_ratio > 1:
+            x = max_pool(x, edge.down_ratio)
+        x = fitted(x, size)
+        return self.projections[edge.name](x) if edge.name in self.projections else x
+
+    def _gated(self, inputs: list[Tensor]) -> list[Tensor]:
+        if self.scse_in is not None:
+            return self.scse_in(inputs)
+        gating = [x for edge, x in zip(self.in_edges, inputs, strict=True) if edge.up_ratio > 1]
+        return [
+            self.gates[edge.name](x, gating) if edge.name in self.gates else x
+            for edge, x in zip(self.in_edges, inputs, strict=True)
+        ]
+
+    def _merged(self, inputs: list[Tensor]) -> list[Tensor]:
+        """As they are for a concatenation, which the edges then stand for; else their sum."""
+        if not self.summed:
+            return inputs
+        if self.merge_weights is not None:
+            weights = F.relu(self.merge_weights)
+            weights = weights / (weights.sum() + _MERGE_EPSILON)
+            inputs = [w * x for w, x in zip(weights, inputs, strict=True)]
+        total = inputs[0]
+        for x in inputs[1:]:
+            total = total + x
+        return [total]
+
+    def _gathered(self, convs: nn.ModuleDict, inputs: list[Tensor], bias: Tensor | None) -> Tensor:
+        """The sum of one convolution an input: that of their concatenation."""
         total: Tensor | None = None
-        convs = _convolutions(self.edges)
-        for name, conv, source in zip(self.edges, convs, sources, strict=True):
-            x = self.ups[name](source) if name in self.ups else source
-            if x.shape[-2:] != torch.Size(size):
-                x = _fitted(x, height=size[0], width=size[1])
+        for conv, x in zip(convs.values(), inputs, strict=True):
             # The bias of the sum rides on the first convolution: no pass over memory of its own.
-            y = F.conv2d(x, conv.weight, self.bias if total is None else None, padding=1)
+            y = convolve(conv, x, bias if total is None else None)
             total = y if total is None else total + y
         assert total is not None
-        x = F.relu(self.norm1(total))
-        return F.relu(self.norm2(self.conv2(x)))
+        return total
+
+    def _activated(self, x: Tensor) -> Tensor:
+        x = self.activation(x)
+        return F.dropout(x, self.dropout, training=self.training) if self.dropout else x
 
 
-def _fitted(x: Tensor, *, height: int, width: int) -> Tensor:
-    lack_h, lack_w = max(0, height - x.shape[-2]), max(0, width - x.shape[-1])
-    if lack_h or lack_w:
-        x = F.pad(x, (0, lack_w, 0, lack_h), mode="replicate")
-    return x[..., :height, :width]
+def _first(block: Block, dims: int, incoming: int, width: int) -> nn.Module:
+    """The convolution of one edge, without the bias that the edges share."""
+    match block:
+        case "separable":
+            return separable(dims, incoming, width, bias=False)
+        case "convnext":
+            return convolution(dims, incoming, width, 1, bias=False)
+        case "double_conv" | "single_conv" | "residual":
+            return convolution(dims, incoming, width, 3, bias=False)
 
 
-def _convolutions(edges: nn.ModuleDict) -> list[nn.Conv2d]:
-    return [module for module in edges.values() if isinstance(module, nn.Conv2d)]
+def _second(block: Block, spec: GridSpec, width: int) -> nn.Module | None:
+    """What follows the first norm; None where one convolution is all."""
+    dims, bias = spec.spatial_dims, spec.conv_bias
+    match block:
+        case "single_conv":
+            return None
+        case "separable":
+            return separable(dims, width, width, bias=bias)
+        case "double_conv" | "residual":
+            return convolution(dims, width, width, 3, bias=bias)
+        case "convnext":
+            return nn.Sequential(
+                OrderedDict(
+                    depthwise=convolution(dims, width, width, 7, bias=bias, groups=width),
+                    norm=norm(spec.norm, dims, width),
+                    widen=convolution(dims, width, 4 * width, 1, bias=True),
+                    activation=_Activation(spec),
+                    narrow=convolution(dims, 4 * width, width, 1, bias=True),
+                )
+            )
 
 
-def _present(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value
+def _projections(edges: Sequence[InEdge], spec: GridSpec) -> nn.ModuleDict:
+    """UNet 3+'s convolution of every edge, or the 1x1 that a sum needs where channels differ."""
+    dims = spec.spatial_dims
+    if spec.projection is None:
+        return nn.ModuleDict(
+            {
+                e.name: convolution(dims, e.resampled, e.merged, 1, bias=True)
+                for e in edges
+                if e.resampled != e.merged
+            }
+        )
+    return nn.ModuleDict(
+        {
+            e.name: nn.Sequential(
+                OrderedDict(
+                    conv=convolution(dims, e.resampled, e.merged, 3, bias=spec.conv_bias),
+                    norm=norm(spec.norm, dims, e.merged),
+                    activation=_Activation(spec),
+                )
+            )
+            for e in edges
+        }
+    )
+
+
+def _attention_gates(edges: Sequence[InEdge], dims: int) -> nn.ModuleDict:
+    """One for every edge that does not come from below, where something comes from below."""
+    gating = [e.merged for e in edges if e.up_ratio > 1]
+    return nn.ModuleDict(
+        {e.name: AttentionGate(dims, e.merged, gating) for e in edges if gating and e.up_ratio == 1}
+    )
+
+
+class _Activation(nn.Module):
+    """The activation of the spec where a sequence wants a module."""
+
+    def __init__(self, spec: GridSpec) -> None:
+        super().__init__()
+        self.function = activation(spec)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def _last_convolution(module: nn.Module) -> nn.Module:
+    return [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))][-1]
+
+
+def _weight(module: nn.Module) -> Tensor:
+    assert isinstance(module.weight, Tensor)
+    return module.weight

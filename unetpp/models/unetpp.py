@@ -4,11 +4,12 @@ UNet++: Zhou, Siddiquee, Tajbakhsh, Liang, "UNet++: Redesigning Skip Connections
 Multiscale Features in Image Segmentation", IEEE TMI 39(6), 2020. Own implementation; names in the
 state dict are the paper's, for example `nodes.X_0_2.edges.X_0_1.weight`.
 
-Shapes: B batch, C channels, H height, W width, K classes.
+Shapes: B batch, C channels, *S the two axes of an image or the three of a volume, K classes.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -16,9 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unetpp.grid import channels, prune_to_head, up_ratio
-from unetpp.models.blocks import GridNode, InEdge
+from unetpp.errors import UserError
+from unetpp.grid import (
+    channels,
+    down_ratio,
+    merged_channels,
+    prune_to_head,
+    resampled_channels,
+    up_ratio,
+)
+from unetpp.models.blocks import GridNode
 from unetpp.models.encoders import build_encoder, encoder_features
+from unetpp.models.layers import InEdge, convolution, interpolate, max_pool
 from unetpp.spec import GridSpec, Node, NodeInputs
 
 
@@ -29,6 +39,11 @@ class UNetPlusPlus(nn.Module):
         spec: the description.
         encoder_weights: for an encoder from timm, see `build_encoder`; the grid itself always
             starts from He-normal weights out of torch's current random state.
+        own_encoder: the module for a spec whose encoder is "own": from [B, C, *S] to a list of
+            feature maps with the channels and strides of the spec, finest first.
+
+    Raises:
+        UserError: when an own encoder is given and not wanted, or wanted and not given.
 
     Example: a UNet++ of depth 4 with deep supervision on 1-channel images.
         >>> from unetpp.grid import plain_encoder, unetpp
@@ -37,88 +52,142 @@ class UNetPlusPlus(nn.Module):
         [1, 2, 3, 4]
     """
 
-    def __init__(self, spec: GridSpec, *, encoder_weights: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        spec: GridSpec,
+        *,
+        encoder_weights: Path | str | None = None,
+        own_encoder: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
-        batch_norm = spec.norm == "batch"
-        plain = spec.encoder.name == "plain"
-        self.encoder = (
-            None
-            if plain
-            else build_encoder(spec.encoder, in_channels=spec.in_channels, weights=encoder_weights)
-        )
+        self.encoder = _encoder_module(spec, encoder_weights, own_encoder)
         self.nodes = nn.ModuleDict()
-        for level in range(spec.depth + 1) if plain else ():
-            edge = (
-                InEdge(name="image", channels=spec.in_channels)
-                if level == 0
-                else InEdge(name=f"X_{level - 1}_0", channels=spec.encoder.channels[level - 1])
-            )
+        for level in range(spec.depth + 1) if self.encoder is None else ():
             self.nodes[f"X_{level}_0"] = GridNode(
-                [edge], width=spec.encoder.channels[level], batch_norm=batch_norm
+                [_encoder_edge(spec, level)],
+                width=spec.encoder.channels[level],
+                spec=spec,
+                block=spec.encoder.block,
+                place="encoder",
             )
         for entry in spec.inputs:
             self.nodes[str(entry.node)] = GridNode(
-                _in_edges(spec, entry), width=spec.widths[entry.node.i], batch_norm=batch_norm
+                _in_edges(spec, entry),
+                width=channels(spec, entry.node),
+                spec=spec,
+                block=spec.block,
+                place="decoder",
             )
+        self.tails = nn.ModuleDict(
+            {f"X_0_{column}": _tail(spec, column) for column in spec.heads if spec.tail}
+        )
         self.head_convs = nn.ModuleDict(
-            {f"X_0_{column}": nn.Conv2d(spec.widths[0], spec.classes, 1) for column in spec.heads}
+            {
+                f"X_0_{column}": convolution(
+                    spec.spatial_dims,
+                    spec.tail[-1] if spec.tail else channels(spec, Node(0, column)),
+                    spec.classes,
+                    spec.head_kernel,
+                    bias=True,
+                )
+                for column in spec.heads
+            }
+        )
+        # log of the variance of each head's task (Kendall et al. 2018); training reads it.
+        self.head_log_variances = (
+            nn.Parameter(torch.zeros(len(spec.heads))) if spec.supervision == "learned" else None
         )
 
     def heads(self, image: Tensor) -> dict[int, Tensor]:
         """Logits of every supervised head, shallow to deep.
 
         Args:
-            image: [B, C, H, W], any H and W.
+            image: [B, C, *S], any size.
 
         Returns:
-            {depth: [B, K, H, W]}, at the resolution of the image. A grid that starts at a coarser
-            stride has its logits enlarged bilinearly.
+            {depth: [B, K, *S]}, at the resolution of the image. A grid that starts at a coarser
+            stride has its logits enlarged bilinearly, or goes through its tail.
+
+        Raises:
+            UserError: when the image has other channels than the spec, or is too small to be
+                trained on.
         """
+        self._check(image)
         features = self._encode(image)
         for node, sources in self.spec.inputs:
-            size = features[Node(node.i, 0)].shape[-2:]
+            size = features[Node(node.i, 0)].shape[2:]
             features[node] = self.nodes[str(node)]([features[s] for s in sources], size)
         return {
-            column: self._logits(features[Node(0, column)], column, image.shape[-2:])
+            column: self._logits(features[Node(0, column)], column, image.shape[2:])
             for column in self.spec.heads
         }
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits [B, K, H, W] of the deepest head, or of the mean of all, as the spec says."""
-        logits = list(self.heads(image).values())
-        return mean_logits(logits) if self.spec.inference == "mean" else logits[-1]
+        """Logits [B, K, *S] of the head or the mean that `inference` of the spec names."""
+        heads = self.heads(image)
+        if self.spec.inference == "mean":
+            return mean_logits(list(heads.values()))
+        return heads[primary_head(self.spec)]
+
+    def _check(self, image: Tensor) -> None:
+        spec = self.spec
+        if image.ndim != spec.spatial_dims + 2 or image.shape[1] != spec.in_channels:
+            raise UserError(
+                f"images must be [batch, {spec.in_channels} channels, {spec.spatial_dims} axes], "
+                f"but got {tuple(image.shape)}; give the spec other `in_channels` or `spatial_dims`"
+            )
+        if not self.training or self.encoder is not None or spec.norm not in ("batch", "instance"):
+            return
+        stride = spec.encoder.strides[-1]
+        if max(image.shape[2:]) <= stride and (spec.norm == "instance" or image.shape[0] == 1):
+            raise UserError(
+                f"the norm {spec.norm} cannot be trained on one value a channel, but {stride}-fold "
+                f"pooling leaves one of an image of {' x '.join(map(str, image.shape[2:]))}; the "
+                f"smallest size is {stride + 1}"
+            )
 
     def _encode(self, image: Tensor) -> dict[Node, Tensor]:
         if self.encoder is not None:
-            maps = encoder_features(self.encoder, image, self.spec.encoder)
+            if self.spec.encoder.name == "own":
+                maps = self.encoder(image)[: self.spec.depth + 1]
+            else:
+                maps = encoder_features(self.encoder, image, self.spec.encoder)
             return {Node(i, 0): feature for i, feature in enumerate(maps)}
         features: dict[Node, Tensor] = {}
         x = image
         for level in range(self.spec.depth + 1):
-            if level:
-                ratio = up_ratio(self.spec, level - 1)
-                # Rounding sizes up keeps every pixel under an odd size, down to 1 x 1.
-                x = F.max_pool2d(x, ratio, ceil_mode=True)
-            x = self.nodes[f"X_{level}_0"]([x], x.shape[-2:])
+            ratio = _stride_ratio(self.spec, level)
+            x = max_pool(x, ratio) if ratio > 1 else x
+            x = self.nodes[f"X_{level}_0"]([x], x.shape[2:])
             features[Node(level, 0)] = x
         return features
 
-    def _logits(self, feature: Tensor, column: int, size: torch.Size) -> Tensor:
-        logits = self.head_convs[f"X_0_{column}"](feature)
-        if logits.shape[-2:] != size:
-            logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return logits
+    def _logits(self, x: Tensor, column: int, size: torch.Size) -> Tensor:
+        if self.tails:
+            tail = self.tails[f"X_0_{column}"]
+            assert isinstance(tail, nn.ModuleList)
+            for block in tail:
+                x = block([x], torch.Size(2 * s for s in x.shape[2:]))
+        logits = self.head_convs[f"X_0_{column}"](x)
+        if self.tails:
+            return logits[(..., *(slice(0, wanted) for wanted in size))]
+        return logits if logits.shape[2:] == size else interpolate(logits, size)
+
+
+def primary_head(spec: GridSpec) -> int:
+    """The column of the head that inference reads; the deepest where it reads all."""
+    return spec.inference if isinstance(spec.inference, int) else spec.heads[-1]
 
 
 def mean_logits(logits: list[Tensor]) -> Tensor:
     """Logits of the mean probability: the paper's ensemble mode, in a form that cannot overflow.
 
     Args:
-        logits: [B, K, H, W] each; K = 1 means a sigmoid, K > 1 a softmax over axis 1.
+        logits: [B, K, *S] each; K = 1 means a sigmoid, K > 1 a softmax over axis 1.
 
     Returns:
-        [B, K, H, W]. For K > 1 they are log-probabilities.
+        [B, K, *S]. For K > 1 they are log-probabilities.
     """
     stacked = torch.stack(logits)
     if stacked.shape[2] > 1:
@@ -130,17 +199,44 @@ def prune(model: UNetPlusPlus, *, depth: int) -> UNetPlusPlus:
     """L^depth as a network of its own: the head's ancestors, with copies of their weights.
 
     Its output equals `model.heads(x)[depth]` bit for bit, and it holds no parameter that its
-    output does not depend on (paper, section III-D).
+    output does not depend on (paper, section III-D). An own encoder is copied whole: what it
+    could do without is not known here.
 
     Raises:
         UserError: when the model has no head at that depth.
     """
+    own = copy.deepcopy(model.encoder) if model.spec.encoder.name == "own" else None
     with torch.random.fork_rng(devices=[]):
-        pruned = UNetPlusPlus(prune_to_head(model.spec, depth))
+        pruned = UNetPlusPlus(prune_to_head(model.spec, depth), own_encoder=own)
     state = model.state_dict()
     # Assigned, not copied into: the clones keep device, precision and memory format.
     pruned.load_state_dict({n: state[n].clone() for n in pruned.state_dict()}, assign=True)
     return pruned.train(model.training)
+
+
+def _encoder_module(
+    spec: GridSpec, weights: Path | str | None, own: nn.Module | None
+) -> nn.Module | None:
+    if (spec.encoder.name == "own") != (own is not None):
+        raise UserError(
+            "an own encoder is given if and only if the spec says so, but the spec names "
+            f"{spec.encoder.name!r} and `own_encoder` is {type(own).__name__}"
+        )
+    if spec.encoder.name in ("plain", "own"):
+        return own
+    return build_encoder(spec.encoder, in_channels=spec.in_channels, weights=weights)
+
+
+def _encoder_edge(spec: GridSpec, level: int) -> InEdge:
+    incoming = spec.encoder.channels[level - 1] if level else spec.in_channels
+    name = f"X_{level - 1}_0" if level else "image"
+    return InEdge(name=name, channels=incoming, resampled=incoming, merged=incoming)
+
+
+def _stride_ratio(spec: GridSpec, level: int) -> int:
+    """By how much the plain encoder pools on its way to `level`."""
+    strides = (1, *spec.encoder.strides)
+    return strides[level + 1] // strides[level]
 
 
 def _in_edges(spec: GridSpec, entry: NodeInputs) -> list[InEdge]:
@@ -148,7 +244,25 @@ def _in_edges(spec: GridSpec, entry: NodeInputs) -> list[InEdge]:
         InEdge(
             name=str(source),
             channels=channels(spec, source),
-            up_ratio=None if source.i == entry.node.i else up_ratio(spec, entry.node.i),
+            resampled=resampled_channels(spec, source, entry.node),
+            merged=merged_channels(spec, source, entry.node),
+            up_ratio=up_ratio(spec, source, entry.node),
+            down_ratio=down_ratio(spec, source, entry.node),
         )
         for source in entry.sources
     ]
+
+
+def _tail(spec: GridSpec, column: int) -> nn.ModuleList:
+    """The blocks that bring X[0,column] to the resolution of the image, one for each doubling."""
+    learned = spec.up in ("transposed", "pixel_shuffle")
+    blocks: list[nn.Module] = []
+    incoming = channels(spec, Node(0, column))
+    for width in spec.tail:
+        resampled = width if learned else incoming
+        edge = InEdge(
+            name="below", channels=incoming, resampled=resampled, merged=resampled, up_ratio=2
+        )
+        blocks.append(GridNode([edge], width=width, spec=spec, block=spec.block, place="tail"))
+        incoming = width
+    return nn.ModuleList(blocks)

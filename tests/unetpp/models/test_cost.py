@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from unetpp.grid import count_parameters, plain_encoder, unet, unetpp
+from unetpp.budget import count_parameters
+from unetpp.grid import plain_encoder, unet, unetpp
 from unetpp.models.cost import count_macs, count_trainable, measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
 

@@ -1,0 +1,161 @@
+"""The laws that every spec keeps, each with the sentence that says which one was broken."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from unetpp.errors import UserError
+from unetpp.nodes import Node, ancestors, names
+
+if TYPE_CHECKING:
+    from unetpp.spec import EncoderSpec, GridSpec
+
+_DEEPEST = 6
+
+
+def check_encoder(encoder: EncoderSpec) -> None:
+    """At least two levels, positive widths, strides that divide each other."""
+    assert len(encoder.channels) == len(encoder.strides)
+    if len(encoder.channels) < 2:
+        raise UserError(
+            f"a grid needs an encoder of at least two levels, but `{encoder.name}` has "
+            f"{len(encoder.channels)}; choose a depth of 1 or more"
+        )
+    if len(encoder.channels) > _DEEPEST + 1:
+        raise UserError(
+            f"a grid has a depth of at most {_DEEPEST}, but the encoder `{encoder.name}` has "
+            f"{len(encoder.channels)} levels; take the first {_DEEPEST + 1}"
+        )
+    if min(encoder.channels) < 1:
+        raise UserError(f"every width must be at least 1, but got {encoder.channels}")
+    for fine, coarse in itertools.pairwise(encoder.strides):
+        if fine < 1 or coarse % fine:
+            raise UserError(
+                f"each stride of an encoder must be a multiple of the one before, but "
+                f"`{encoder.name}` has {encoder.strides}; choose another encoder"
+            )
+    if encoder.block != "double_conv" and encoder.name != "plain":
+        raise UserError(
+            f"`block` of an encoder belongs to the plain one, but got {encoder.block} for "
+            f"{encoder.name}; leave it out"
+        )
+
+
+def check_numbers(spec: GridSpec) -> None:
+    """Lengths and ranges of the fields that are numbers."""
+    if len(spec.widths) != spec.depth:
+        raise UserError(
+            f"`widths` must name one width per decoder level (={spec.depth}), but got {spec.widths}"
+        )
+    if spec.up_widths and len(spec.up_widths) != spec.depth:
+        raise UserError(
+            f"`up_widths` must name one width per decoder level (={spec.depth}) or none, "
+            f"but got {spec.up_widths}"
+        )
+    if min(spec.widths) < 1 or spec.in_channels < 1 or spec.classes < 1:
+        raise UserError(
+            "every width, `in_channels` and `classes` must be at least 1, but got "
+            f"widths={spec.widths}, in_channels={spec.in_channels}, classes={spec.classes}"
+        )
+    other = (*spec.up_widths, *spec.tail, *(e.width for e in spec.node_widths))
+    if min(other, default=1) < 1 or (spec.projection is not None and spec.projection < 1):
+        raise UserError(
+            "every width must be at least 1, but got "
+            f"up_widths={spec.up_widths}, tail={spec.tail}, projection={spec.projection}, "
+            f"node_widths={tuple(e.width for e in spec.node_widths)}"
+        )
+    if not 0 <= spec.dropout < 1:
+        raise UserError(f"`dropout` must be at least 0 and below 1, but got {spec.dropout}")
+
+
+def check_inputs(spec: GridSpec) -> None:
+    """Every decoder node stands once in the triangle and reads nodes of earlier columns."""
+    nodes = [entry.node for entry in spec.inputs]
+    for node in nodes:
+        if node.i < 0 or node.j < 1 or node.i + node.j > spec.depth or nodes.count(node) > 1:
+            raise UserError(
+                "a decoder node X_i_j must stand once in the triangle 1 <= j, i + j <= "
+                f"{spec.depth}, but got {node}"
+            )
+    known = {*nodes, *(Node(i, 0) for i in range(spec.depth + 1))}
+    for node, sources in spec.inputs:
+        if not sources or len(set(sources)) != len(sources):
+            raise UserError(
+                f"{node} must have one or more different in-edges, but got {names(sources)}"
+            )
+        for source in sources:
+            if source.j >= node.j:
+                raise UserError(
+                    f"an in-edge of {node} must come from an earlier column, but got {source}"
+                )
+            if source not in known:
+                raise UserError(f"{node} reads {source}, which is not in the grid")
+    strangers = [entry.node for entry in spec.node_widths if entry.node not in nodes]
+    if strangers:
+        raise UserError(
+            f"`node_widths` must name decoder nodes of the grid, but got {names(strangers)}"
+        )
+    if len({entry.node for entry in spec.node_widths}) != len(spec.node_widths):
+        raise UserError(
+            "`node_widths` must name a node once, but got "
+            f"{names(entry.node for entry in spec.node_widths)}"
+        )
+
+
+def check_heads(spec: GridSpec) -> None:
+    """Every head has its node, and every node and level leads to a head."""
+    nodes = {entry.node for entry in spec.inputs}
+    if not spec.heads or list(spec.heads) != sorted(set(spec.heads)):
+        raise UserError(f"`heads` must be ascending columns, at least one, but got {spec.heads}")
+    for column in spec.heads:
+        if Node(0, column) not in nodes:
+            raise UserError(f"a head needs its node, but X_0_{column} is not in the grid")
+    reached = ancestors(spec.inputs, [Node(0, column) for column in spec.heads])
+    lost = sorted(nodes - reached)
+    if lost:
+        raise UserError(
+            f"every decoder node must lead to a head, but {names(lost)} lead to none; "
+            "leave them out or give them a head"
+        )
+    deepest = Node(spec.depth, 0)
+    if deepest not in reached:
+        raise UserError(
+            f"the deepest level must lead to a head, but {deepest} leads to none; "
+            "choose an encoder with fewer levels"
+        )
+    if isinstance(spec.inference, int) and spec.inference not in spec.heads:
+        raise UserError(
+            f"`inference` must be last, mean or the column of a head {spec.heads}, "
+            f"but got {spec.inference}"
+        )
+
+
+def check_options(spec: GridSpec) -> None:
+    """No option that has no effect, and none that another one rules out."""
+    if spec.spatial_dims == 3 and spec.encoder.name not in ("plain", "own"):
+        raise UserError(
+            f"an encoder from timm has 2 dimensions, but got {spec.encoder.name} with "
+            "spatial_dims=3; use the plain encoder"
+        )
+    if spec.leaky_slope != 0.01 and spec.activation != "leaky_relu":
+        raise UserError(
+            f"`leaky_slope` belongs to leaky_relu, but got {spec.leaky_slope} with the activation "
+            f"{spec.activation}; leave it out"
+        )
+    if spec.supervision != "equal" and len(spec.heads) == 1:
+        raise UserError(
+            f"`supervision` weighs several heads, but got {spec.supervision} with the one head "
+            f"{spec.heads[0]}; turn deep supervision on or leave it out"
+        )
+    if spec.projection is not None and spec.merge != "concat":
+        raise UserError(
+            f"`projection` goes with the merge concat, but got {spec.merge}; leave one of them out"
+        )
+    if spec.tail and math.prod([2] * len(spec.tail)) != spec.encoder.strides[0]:
+        raise UserError(
+            f"`tail` must double the resolution until the stride {spec.encoder.strides[0]} of "
+            f"level 0 is undone, but got {len(spec.tail)} widths {spec.tail}; "
+            f"give {int(math.log2(spec.encoder.strides[0]))}, or none"
+        )
