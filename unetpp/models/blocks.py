@@ -17,17 +17,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unetpp.models import fused
 from unetpp.models.gates import AttentionGate, SqueezeExcite
 from unetpp.models.layers import (
     InEdge,
     activation,
+    can_be_normed_again,
     convolution,
     convolve,
     fitted,
+    joins,
     max_pool,
     norm,
+    normed,
+    norming_again,
     separable,
+    up_convolve,
     up_sampling,
+    works_in_place,
 )
 from unetpp.spec import Block, GridSpec
 
@@ -94,6 +101,18 @@ class GridNode(nn.Module):
         scse = spec.gate == "scse"
         self.scse_in = SqueezeExcite(dims, [e.merged for e in edges]) if scse and decoder else None
         self.scse_out = SqueezeExcite(dims, [width]) if scse and place != "encoder" else None
+        # Only their own 3x3 convolution reads what these edges bring up.
+        self.joinable = {
+            e.name
+            for e in edges
+            if dims == 2
+            and e.up_ratio == 2
+            and spec.up != "pixel_shuffle"
+            and block in ("double_conv", "single_conv")
+            and not (self.summed or self.projections or attention or self.scse_in)
+        }
+        self.norm_name = spec.norm
+        self.forgets = works_in_place(spec) and not spec.dropout and can_be_normed_again(self.norm1)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -123,25 +142,48 @@ class GridNode(nn.Module):
             [B, width, *size].
         """
         inputs = [
-            self._prepared(edge, source, size)
+            self._prepared(edge, self._laid_out(source), size)
             for edge, source in zip(self.in_edges, sources, strict=True)
         ]
         inputs = self._merged(self._gated(inputs))
-        x = self.norm1(self._gathered(self.edges, inputs, self.bias))
+        x = self._laid_out(self._gathered(self.edges, inputs, size, self.bias))
         if self.block == "convnext":
             assert self.conv2 is not None
+            x = self.norm1(x)
             x = x + self.conv2(x)
+        elif self.conv2 is None or self.norm2 is None:
+            x = self._activated(normed(self.norm1, x))
         else:
+            x = normed(self.norm2, self._normed_and_convolved(x, self.conv2))
+            if self.shortcuts:
+                x = x + self._gathered(self.shortcuts, inputs, size, None)
             x = self._activated(x)
-            if self.conv2 is not None and self.norm2 is not None:
-                x = self.norm2(self.conv2(x))
-                if self.shortcuts:
-                    x = x + self._gathered(self.shortcuts, inputs, None)
-                x = self._activated(x)
         return x if self.scse_out is None else self.scse_out([x])[0]
 
+    def _normed_and_convolved(self, x: Tensor, conv: nn.Module) -> Tensor:
+        """First norm, activation, second convolution."""
+        norm1 = self.norm1
+        if not (self.forgets and x.requires_grad and torch.is_grad_enabled() and fused.applies(x)):
+            return conv(self._activated(normed(norm1, x)))
+        again = norming_again(norm1)
+        return fused.forgetting(
+            x,
+            first=lambda x: normed(norm1, x),
+            again=lambda x: self.activation(again(x)),
+            rest=lambda x: conv(self.activation(x)),
+        )
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x if self.norm_name == "group" else fused.in_fast_layout(x)
+
     def _prepared(self, edge: InEdge, x: Tensor, size: torch.Size) -> Tensor:
-        """One source at the node's resolution and with the channels that the merge wants."""
+        """One source at the node's resolution and with the channels that the merge wants; or as it
+        is, if the up-sampling is one with the convolution.
+        """
+        if edge.name in self.joinable and joins(
+            self.ups[edge.name], self.edges[edge.name], x, size
+        ):
+            return x
         if edge.up_ratio > 1:
             x = self.ups[edge.name](x)
         if edge.down_ratio > 1:
@@ -171,13 +213,20 @@ class GridNode(nn.Module):
             total = total + x
         return [total]
 
-    def _gathered(self, convs: nn.ModuleDict, inputs: list[Tensor], bias: Tensor | None) -> Tensor:
+    def _gathered(
+        self, convs: nn.ModuleDict, inputs: list[Tensor], size: torch.Size, bias: Tensor | None
+    ) -> Tensor:
         """The sum of one convolution an input: that of their concatenation."""
         total: Tensor | None = None
-        for conv, x in zip(convs.values(), inputs, strict=True):
+        for (name, conv), x in zip(convs.items(), inputs, strict=True):
             # The bias of the sum rides on the first convolution: no pass over memory of its own.
-            y = convolve(conv, x, bias if total is None else None)
-            total = y if total is None else total + y
+            rider = bias if total is None else None
+            if x.shape[2:] == size:
+                y = convolve(conv, x, rider)
+            else:
+                y = up_convolve(self.ups[name], conv, x, rider)
+            # In place: no convolution keeps its output for backward.
+            total = y if total is None else total.add_(y)
         assert total is not None
         return total
 

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from unetpp.models import fused
+
 _WARM_UP = 10
 
 
@@ -26,12 +28,13 @@ def count_macs(model: nn.Module, *, in_channels: int, height: int, width: int) -
     """Multiply-accumulates of one forward pass on one image, convolutions and matrix products.
 
     Counted by torch's own `FlopCounterMode` while the network runs; a multiply-accumulate is two
-    of its floating-point operations. Norms, activations and interpolation are not counted.
+    of its floating-point operations. Norms, activations and interpolation are not counted, and
+    layers that the CPU may join (`unetpp.models.fused`) count as the description has them.
     """
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), fused.disabled(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, in_channels, height, width, device=device))
     model.train(training)
     return counter.get_total_flops() // 2

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unetpp.models import fused
 from unetpp.spec import GridSpec, Norm
 
 
@@ -78,15 +79,63 @@ def norm(name: Norm, dims: int, width: int) -> nn.Module:
             return nn.Identity()
 
 
+def normed(module: nn.Module, x: Tensor) -> Tensor:
+    """What the norm `module` gives."""
+    if (
+        isinstance(module, nn.InstanceNorm2d)
+        and fused.applies(x)
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and x[0, 0].numel() > 1
+    ):
+        return fused.instance_norm(x, module.weight, module.bias, module.eps)
+    return module(x)
+
+
+def norming_again(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """As `normed`, but without a step of the running statistics; in the mode of this moment, even
+    if the module has changed its mode by the time of backward.
+    """
+    if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+        mean, var = (None, None) if module.training else (module.running_mean, module.running_var)
+        return partial(
+            F.batch_norm,
+            running_mean=mean,
+            running_var=var,
+            weight=module.weight,
+            bias=module.bias,
+            training=module.training,
+            eps=module.eps,
+        )
+    return partial(normed, module)
+
+
+def can_be_normed_again(module: nn.Module) -> bool:
+    """Whether `norming_again` knows the norm, and it is one that gives memory of its own."""
+    return isinstance(module, (*_BATCH_NORM.values(), *_INSTANCE_NORM.values(), nn.GroupNorm))
+
+
+def likes_channels_last(module: nn.Module | None) -> bool:
+    """Whether `fused.in_fast_layout` pays for it: torch's group norm is up to 14 times as slow so."""
+    return module is None or not any(isinstance(m, nn.GroupNorm) for m in module.modules())
+
+
+def works_in_place(spec: GridSpec) -> bool:
+    """Whether the activation overwrites what it gets: where its gradient follows from its result."""
+    return spec.activation in ("relu", "elu") or (
+        spec.activation == "leaky_relu" and spec.leaky_slope >= 0
+    )
+
+
 def activation(spec: GridSpec) -> Callable[[Tensor], Tensor]:
-    """The activation of the spec, as a function."""
+    """The activation of the spec, as a function; it may work in place, on what nobody else reads."""
     match spec.activation:
         case "relu":
-            return F.relu
+            return partial(F.relu, inplace=True)
         case "leaky_relu":
-            return partial(F.leaky_relu, negative_slope=spec.leaky_slope)
+            slope = spec.leaky_slope
+            return partial(F.leaky_relu, negative_slope=slope, inplace=works_in_place(spec))
         case "elu":
-            return F.elu
+            return partial(F.elu, inplace=True)
         case "gelu":
             return F.gelu
         case "silu":
@@ -118,9 +167,40 @@ def fitted(x: Tensor, size: torch.Size) -> Tensor:
 def convolve(module: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution `module`, or the sequence of a separable one, plus `bias` for each channel."""
     if isinstance(module, nn.Sequential):
-        return convolve(module.pointwise, module.depthwise(x), bias)
+        depthwise, pointwise = module
+        return convolve(pointwise, depthwise(x), bias)
     assert isinstance(module, (nn.Conv2d, nn.Conv3d))
     return _CONVOLVE[x.ndim - 2](x, module.weight, bias, padding=module.padding)
+
+
+def joins(up: nn.Module, conv: nn.Module, x: Tensor, size: torch.Size) -> bool:
+    """Whether `up_convolve` is exact for maps of these sizes, and pays."""
+    if not fused.applies(x) or any(2 * s != wanted for s, wanted in zip(x.shape[2:], size)):
+        return False
+    if isinstance(up, Interpolation) and up.mode != "nearest":
+        return x.requires_grad and torch.is_grad_enabled()
+    up_weight = up.weight if isinstance(up, nn.ConvTranspose2d) else None
+    return fused.joining_pays(weight_of(conv), up_weight, x[:, 0].numel())
+
+
+def up_convolve(up: nn.Module, conv: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+    """The up-sampling and the 3x3 convolution of an edge in one go, for what `joins` allows."""
+    if isinstance(up, nn.ConvTranspose2d):
+        assert isinstance(up.bias, Tensor)
+        return fused.transposed_then_conv(x, up.weight, up.bias, weight_of(conv), bias)
+    assert isinstance(up, Interpolation)
+    x = up.conv(x)
+    if up.mode == "nearest":
+        return fused.nearest_then_conv(x, weight_of(conv), bias)
+    # Linear up-sampling cannot be joined, as its weights depend on the place, but forgotten.
+    enlarged = up.enlarged
+    return fused.forgetting(x, enlarged, enlarged, lambda x: convolve(conv, x, bias))
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight of a layer that has one."""
+    assert isinstance(module.weight, Tensor)
+    return module.weight
 
 
 def up_sampling(spec: GridSpec, edge: InEdge) -> nn.Module:
@@ -164,8 +244,12 @@ class Interpolation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, *S] to [B, width, *(ratio x S)]."""
+        return self.enlarged(self.conv(x))
+
+    def enlarged(self, x: Tensor) -> Tensor:
+        """[B, width, *S] to [B, width, *(ratio x S)]."""
         return F.interpolate(
-            self.conv(x),
+            x,
             scale_factor=float(self.ratio),
             mode=self.mode,
             align_corners=self.align_corners,

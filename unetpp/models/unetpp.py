@@ -26,9 +26,10 @@ from unetpp.grid import (
     resampled_channels,
     up_ratio,
 )
+from unetpp.models import fused
 from unetpp.models.blocks import GridNode
 from unetpp.models.encoders import build_encoder, encoder_features
-from unetpp.models.layers import InEdge, convolution, interpolate, max_pool
+from unetpp.models.layers import InEdge, convolution, interpolate, likes_channels_last, max_pool
 from unetpp.spec import GridSpec, Node, NodeInputs
 
 
@@ -62,6 +63,7 @@ class UNetPlusPlus(nn.Module):
         super().__init__()
         self.spec = spec
         self.encoder = _encoder_module(spec, encoder_weights, own_encoder)
+        self.channels_last = likes_channels_last(self.encoder) and spec.norm != "group"
         self.nodes = nn.ModuleDict()
         for level in range(spec.depth + 1) if self.encoder is None else ():
             self.nodes[f"X_{level}_0"] = GridNode(
@@ -114,14 +116,15 @@ class UNetPlusPlus(nn.Module):
                 trained on.
         """
         self._check(image)
-        features = self._encode(image)
+        features = self._encode(fused.in_fast_layout(image) if self.channels_last else image)
         for node, sources in self.spec.inputs:
             size = features[Node(node.i, 0)].shape[2:]
             features[node] = self.nodes[str(node)]([features[s] for s in sources], size)
-        return {
+        logits = {
             column: self._logits(features[Node(0, column)], column, image.shape[2:])
             for column in self.spec.heads
         }
+        return {j: x.contiguous() for j, x in logits.items()} if image.is_contiguous() else logits
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, K, *S] of the head or the mean that `inference` of the spec names."""
