@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from unetpp.errors import UserError
+
+# A description with a field that this version does not know is of another training.
+_NO_OTHER_FIELDS = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class Augmentation:
             deviation, of brightness. The mask is left alone.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _NO_OTHER_FIELDS
+
     flip: float = 0.5
     rotation: float = 180.0
     zoom: tuple[float, float] = (0.8, 1.25)
@@ -34,7 +39,7 @@ class TrainRecipe:
     """How every arm of a study is trained and scored.
 
     Adam with decoupled weight decay under a one-cycle learning rate; each step minimises
-    cross-entropy + soft Dice, averaged over the heads. **The weights of the last epoch are
+    cross-entropy + soft Dice of the heads, weighed as `supervision` of the spec says. **The weights of the last epoch are
     scored**: no epoch is picked by looking at the held-out fold, which would flatter the score.
 
     Attributes:
@@ -47,10 +52,17 @@ class TrainRecipe:
         precision: "bf16" is autocast in training; scoring is always in fp32.
         encoder_weights: None (untrained), "hub" (timm's own, downloaded), or
             "sha256:<hex>" of a local file.
+        encoder_rate: share of the learning rate, 0..1, for an encoder from timm or of the user's
+            own: less than 1 for weights that are good already. 0 freezes it: neither weights nor
+            the statistics of its norms change, and it drops nothing. What is new beside its
+            weights (the levels of a simple pyramid) learns at the full rate. The frozen
+            parameters count as parameters of the network. The plain encoder takes only 1.
 
     Raises:
         UserError: on a value out of range.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _NO_OTHER_FIELDS
 
     epochs: int
     batch_size: int = 16
@@ -60,6 +72,7 @@ class TrainRecipe:
     threshold: float = 0.5
     precision: Literal["fp32", "bf16"] = "fp32"
     encoder_weights: str | None = None
+    encoder_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -74,6 +87,11 @@ class TrainRecipe:
             )
         if not 0 < self.threshold < 1:
             raise UserError(f"`threshold` must lie between 0 and 1, but got {self.threshold}")
+        if not 0 <= self.encoder_rate <= 1:
+            raise UserError(
+                "`encoder_rate` must lie between 0 (frozen) and 1 (the learning rate of the "
+                f"rest), but got {self.encoder_rate}"
+            )
 
     @property
     def id(self) -> str:
@@ -87,7 +105,11 @@ class TrainRecipe:
 
     @staticmethod
     def from_json(text: str | bytes) -> TrainRecipe:
-        """The recipe that `to_json` wrote."""
+        """The recipe that `to_json` wrote, now or before a field was added.
+
+        Raises:
+            pydantic.ValidationError: on anything else, also on a field that is not known.
+        """
         return RECIPE_JSON.validate_json(text)
 
 

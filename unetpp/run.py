@@ -118,11 +118,13 @@ def run_fold(
 
 def load_run(bench: Bench, spec: GridSpec, fold: int) -> UNetPlusPlus:
     """The trained network of a stored run, on the bench's device."""
-    model = UNetPlusPlus(spec)
+    # The first weights are drawn only to be replaced.
+    with torch.random.fork_rng(devices=[]):
+        model = UNetPlusPlus(spec)
     model.load_state_dict(
         load_file(bench.weights_folder / f"{bench.key(spec, fold).id}.safetensors")
     )
-    return model.to(bench.device)
+    return model.to(bench.device).to(memory_format=torch.channels_last)
 
 
 def predict_cases(

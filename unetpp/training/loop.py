@@ -17,10 +17,17 @@ from torch import Tensor
 
 from unetpp.data.augment import BatchAugmenter
 from unetpp.errors import UserError
+from unetpp.grid import head_weights
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.store import EpochLog
-from unetpp.training.losses import supervised_loss
+from unetpp.training.losses import head_losses, uncertainty_loss, weighted_loss
+from unetpp.training.optimizer import (
+    check_encoder_rate,
+    gradients_as_wanted,
+    make_optimizer,
+    to_training_mode,
+)
 from unetpp.training.predict import named_logits, primary_output
 
 # Share of the steps in which the learning rate rises.
@@ -72,7 +79,9 @@ def train(
 ) -> tuple[EpochLog, ...]:
     """Train `model` in place and return its learning curve; the weights of the last epoch stay.
 
-    All randomness (order, augmentation) is drawn from torch's current random state.
+    All randomness (order, augmentation) is drawn from torch's current random state. The losses of
+    the curve weigh the heads by `head_weights`: with learned weights they are the plain mean, in
+    training and held out alike, so that the curves of all networks can be read side by side.
 
     Args:
         model: on the device of the batches.
@@ -82,59 +91,56 @@ def train(
         on_epoch: called after each epoch.
 
     Raises:
-        UserError: when the loss is no longer a finite number.
+        UserError: when the loss is no longer a finite number, or the recipe has a rate for an
+            encoder that takes none.
     """
+    check_encoder_rate(model, recipe)
     num_batches = math.ceil(len(training.images) / recipe.batch_size)
-    optimizer = _optimizer(model, recipe)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=recipe.learning_rate,
-        total_steps=recipe.epochs * num_batches,
-        pct_start=_WARM_UP,
-    )
     augment = BatchAugmenter(recipe.augmentation) if recipe.augmentation else None
     looks = {round(recipe.epochs * (k + 1) / _LOOKS) for k in range(_LOOKS)}
     curve: list[EpochLog] = []
-    for epoch in range(1, recipe.epochs + 1):
-        begin = time.perf_counter()
-        model.train()
-        total = torch.zeros((), device=training.images.device)
-        # Parts of nearly equal size: a last batch of one image would break batch norm at 1 x 1.
-        for index in torch.randperm(len(training.images)).tensor_split(num_batches):
-            images, masks = _fetch(training, index)
-            if augment is not None:
-                images, masks = augment(images, masks)
-            loss = _step(model, images, masks, optimizer, recipe)
-            schedule.step()
-            total += loss * len(index)
-        train_loss = total.item() / len(training.images)
-        if not math.isfinite(train_loss):
-            raise UserError(
-                f"the training loss must stay finite, but it is {train_loss} in epoch {epoch}; "
-                "train in fp32 (--no-bf16) or with a lower learning rate"
-            )
-        looked = _look(model, held_out, recipe) if epoch in looks else (None, None)
-        log = EpochLog(
-            epoch=epoch,
-            train_loss=train_loss,
-            held_out_loss=looked[0],
-            held_out_dice=looked[1],
-            seconds=time.perf_counter() - begin,
+    with gradients_as_wanted(model, recipe):
+        optimizer = make_optimizer(model, recipe)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=recipe.epochs * num_batches,
+            pct_start=_WARM_UP,
         )
-        curve.append(log)
-        if on_epoch is not None:
-            on_epoch(log)
+        for epoch in range(1, recipe.epochs + 1):
+            begin = time.perf_counter()
+            to_training_mode(model, recipe)
+            total = torch.zeros((), device=training.images.device)
+            # Parts of nearly equal size: a last batch of one image would break batch norm at 1 x 1.
+            for index in torch.randperm(len(training.images)).tensor_split(num_batches):
+                images, masks = _fetch(training, index)
+                if augment is not None:
+                    images, masks = augment(images, masks)
+                loss = _step(model, images, masks, optimizer, recipe)
+                schedule.step()
+                total += loss * len(index)
+            train_loss = total.item() / len(training.images)
+            _check_finite(train_loss, epoch)
+            looked = _look(model, held_out, recipe) if epoch in looks else (None, None)
+            log = EpochLog(
+                epoch=epoch,
+                train_loss=train_loss,
+                held_out_loss=looked[0],
+                held_out_dice=looked[1],
+                seconds=time.perf_counter() - begin,
+            )
+            curve.append(log)
+            if on_epoch is not None:
+                on_epoch(log)
     return tuple(curve)
 
 
-def _optimizer(model: UNetPlusPlus, recipe: TrainRecipe) -> torch.optim.Optimizer:
-    """AdamW; norms and biases (tensors of one axis) are not decayed."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+def _check_finite(train_loss: float, epoch: int) -> None:
+    if not math.isfinite(train_loss):
+        raise UserError(
+            f"the training loss must stay finite, but it is {train_loss} in epoch {epoch}; "
+            "train in fp32 (--no-bf16) or with a lower learning rate"
+        )
 
 
 def _fetch(batches: Batches, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,12 +155,16 @@ def _step(
     optimizer: torch.optim.Optimizer,
     recipe: TrainRecipe,
 ) -> Tensor:
+    """One step of the optimizer; returns the loss of the curve."""
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         heads = model.heads(images)
-    loss = supervised_loss(heads.values(), masks)
+    losses = head_losses(heads.values(), masks)
+    loss = weighted_loss(losses, head_weights(model.spec))
+    learned = model.head_log_variances
+    minimised = loss if learned is None else uncertainty_loss(losses, learned)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    minimised.backward()
     optimizer.step()
     return loss.detach()
 
@@ -170,7 +180,8 @@ def _look(
     for images, masks in zip(held_out.images.split(32), held_out.masks.split(32), strict=True):
         outputs = named_logits(model, images)
         heads = [logits for name, logits in outputs.items() if name != "mean"]
-        loss += supervised_loss(heads, masks).item() * len(images)
+        losses = head_losses(heads, masks)
+        loss += weighted_loss(losses, head_weights(model.spec)).item() * len(images)
         predicted = outputs[primary_output(model)] > cut
         overlap += int((predicted & (masks > 0)).sum())
         size += int(predicted.sum()) + int(masks.sum())

@@ -1,11 +1,11 @@
 """The hybrid loss of the paper, over one head or all.
 
-Shapes: B batch, H height, W width.
+Shapes: B batch, *S the axes of an image or a volume, D heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,8 +23,8 @@ def hybrid_loss(logits: Tensor, target: Tensor) -> Tensor:
     is averaged, so that the value does not depend on the size of the image.
 
     Args:
-        logits: float [B, 1, H, W].
-        target: float [B, 1, H, W], 0 or 1.
+        logits: float [B, 1, *S].
+        target: float [B, 1, *S], 0 or 1.
 
     Returns:
         A scalar in fp32.
@@ -32,17 +32,43 @@ def hybrid_loss(logits: Tensor, target: Tensor) -> Tensor:
     assert logits.shape == target.shape
     logits = logits.float()
     probability = torch.sigmoid(logits)
-    axes = (1, 2, 3)
+    axes = tuple(range(1, logits.ndim))
     overlap = (probability * target).sum(axes)
     soft_dice = (2 * overlap + _SMOOTH) / (probability.sum(axes) + target.sum(axes) + _SMOOTH)
     return F.binary_cross_entropy_with_logits(logits, target) + (1 - soft_dice).mean()
 
 
-def supervised_loss(heads: Iterable[Tensor], target: Tensor) -> Tensor:
-    """Mean of `hybrid_loss` over the heads: all weigh the same, as in the paper (eta_i = 1).
+def head_losses(heads: Iterable[Tensor], target: Tensor) -> Tensor:
+    """`hybrid_loss` of each head, [D] for D heads, in their order."""
+    return torch.stack([hybrid_loss(logits, target) for logits in heads])
 
-    The mean, not the sum, so that the learning rate means the same with and without deep
-    supervision.
+
+def weighted_loss(losses: Tensor, weights: Sequence[float]) -> Tensor:
+    """The heads' losses with fixed weights, see `unetpp.grid.head_weights`.
+
+    A mean, not a sum, so that the learning rate means the same with and without deep supervision.
+
+    Args:
+        losses: [D].
+        weights: D numbers that sum to 1.
     """
-    losses = [hybrid_loss(logits, target) for logits in heads]
-    return torch.stack(losses).mean()
+    assert len(weights) == len(losses)
+    if len(set(weights)) == 1:
+        return losses.mean()
+    return torch.stack([w * loss for w, loss in zip(weights, losses, strict=True)]).sum()
+
+
+def uncertainty_loss(losses: Tensor, log_variances: Tensor) -> Tensor:
+    """Mean over the heads of exp(-s) L + s: weights that are learned with the network.
+
+    s is the logarithm of the variance of a head's task (Kendall, Gal, Cipolla, "Multi-Task
+    Learning Using Uncertainty to Weigh Losses", CVPR 2018, eq. 7, times 2). At s = 0 it is the
+    mean of the losses; it is least at s = log L, where every head weighs 1 / L. It may be
+    negative, and it is no measure of how good the heads are.
+
+    Args:
+        losses: [D].
+        log_variances: s, [D].
+    """
+    assert losses.shape == log_variances.shape
+    return (torch.exp(-log_variances) * losses + log_variances).mean()

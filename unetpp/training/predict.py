@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpp.models.unetpp import UNetPlusPlus, mean_logits
+from unetpp.models.unetpp import UNetPlusPlus, mean_logits, primary_head
 
 # Large enough to keep the cores busy, small enough that the activations of a wide grid fit.
 _BATCH = 32
 
 
 def primary_output(model: UNetPlusPlus) -> str:
-    """The name of the output by which a network is judged: "mean" or its deepest head."""
-    return "mean" if model.spec.inference == "mean" else f"L{model.spec.heads[-1]}"
+    """The name of the output that `inference` of the spec judges by: "mean", or "L" and a head."""
+    return "mean" if model.spec.inference == "mean" else f"L{primary_head(model.spec)}"
 
 
 @torch.inference_mode()

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from unetpp.training.losses import hybrid_loss, supervised_loss
+from unetpp.training.losses import head_losses, hybrid_loss, uncertainty_loss, weighted_loss
 
 
 def test_by_hand():
@@ -71,9 +72,48 @@ def test_half_precision_logits_are_scored_in_fp32():
     assert torch.equal(loss, hybrid_loss(logits.float(), target))
 
 
-def test_deep_supervision_is_the_mean_over_the_heads():
-    target = (torch.rand(2, 1, 6, 6) > 0.5).float()
-    heads = [torch.randn(2, 1, 6, 6) for _ in range(3)]
-    alone = [hybrid_loss(logits, target) for logits in heads]
-    torch.testing.assert_close(supervised_loss(iter(heads), target), sum(alone) / 3)
-    torch.testing.assert_close(supervised_loss(heads[:1], target), alone[0])
+def _heads() -> tuple[Tensor, Tensor]:
+    """The losses of three random heads, and those heads' target."""
+    generator = torch.Generator().manual_seed(3)
+    target = (torch.rand(2, 1, 6, 6, generator=generator) > 0.5).float()
+    heads = [torch.randn(2, 1, 6, 6, generator=generator) for _ in range(3)]
+    alone = torch.stack([hybrid_loss(logits, target) for logits in heads])
+    return head_losses(iter(heads), target), alone
+
+
+def test_the_losses_stand_in_the_order_of_the_heads():
+    losses, alone = _heads()
+    assert torch.equal(losses, alone)
+    assert len(set(alone.tolist())) == 3
+
+
+def test_equal_weights_are_the_mean_to_the_last_bit():
+    losses, alone = _heads()
+    assert torch.equal(weighted_loss(losses, (1 / 3, 1 / 3, 1 / 3)), alone.mean())
+    assert torch.equal(weighted_loss(losses[:1], (1.0,)), alone[0])
+
+
+def test_unequal_weights_weigh():
+    losses, (a, b, c) = _heads()
+    weighted = weighted_loss(losses, (0.5, 0.125, 0.375))
+    torch.testing.assert_close(weighted, 0.5 * a + 0.125 * b + 0.375 * c)
+
+
+def test_learned_weights_begin_at_the_mean_and_are_best_at_the_log_of_the_losses():
+    losses, alone = _heads()
+    torch.testing.assert_close(uncertainty_loss(losses, torch.zeros(3)), alone.mean())
+    best = alone.log().requires_grad_()
+    value = uncertainty_loss(losses, best)
+    torch.testing.assert_close(value, 1 + alone.log().mean())
+    (slope,) = torch.autograd.grad(value, best)
+    torch.testing.assert_close(slope, torch.zeros(3), rtol=0, atol=1e-6)
+
+
+def test_volumes_are_scored_over_all_their_voxels():
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(2, 1, 4, 6, generator=generator)
+    target = (torch.rand(2, 1, 4, 6, generator=generator) > 0.5).float()
+    volume = (2, 1, 2, 2, 6)
+    torch.testing.assert_close(
+        hybrid_loss(logits.view(volume), target.view(volume)), hybrid_loss(logits, target)
+    )
