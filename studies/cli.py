@@ -28,6 +28,17 @@ Quick = Annotated[
     bool, typer.Option("--quick", help="The smallest scale: seconds, to see that all works.")
 ]
 
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        help="'unetpp(4, width=16)', a .json file, or 6 or more hex digits of an id in the records.",
+    ),
+]
+Runs = Annotated[
+    Path, typer.Option(metavar="DIR", help="Folder of the study folders in which ids are found.")
+]
+
 
 def main() -> None:
     """Run the command; an error of the user ends with its sentence and exit code 2."""
@@ -199,6 +210,55 @@ def report(
     import reports
 
     _print_report(reports.build(folder))
+
+
+@app.command()
+def draw(
+    spec: Spec,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Also a picture, .svg or .png; may be repeated."),
+    ] = None,
+    prune: Annotated[
+        int | None,
+        typer.Option(metavar="D", min=1, help="Draw L^D; what is removed for it is grey."),
+    ] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Draw a network: its nodes with channels, its edges, its heads.
+
+    SPEC is a call of no_skips, unet, unet_e, unet_plus, unetpp, unet3plus, wide_unet or
+    prune_to_head, as in Python: 'unetpp(4, deep_supervision=True, norm="instance")',
+    'unetpp("resnet18", depth=4, widths=16)', 'wide_unet(unetpp(4), match="macs")',
+    'unetpp(4).without_edge("X_0_1", "X_0_3")'. `width` is that of the plain encoder at level 0,
+    whose block is the `block` of the network unless `encoder_block` says otherwise.
+    """
+    from studies._networks import draw_command
+
+    typer.echo(draw_command(spec, pictures=out or [], prune=prune, runs=runs))
+
+
+@app.command()
+def describe(
+    spec: Spec,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Of the image: 96, 96x128 or 64x64x64. Default: 96, or 64 for volumes.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Describe a network: channels, parameters, MACs and output bytes of every node.
+
+    SPEC is what `unetpp draw` takes. MACs are multiply-accumulates of one forward pass on one
+    image; output bytes are 4 x channels x pixels.
+    """
+    from studies._networks import describe_command
+
+    typer.echo(describe_command(spec, size=size, as_json=as_json, runs=runs))
 
 
 def _print_report(written: Report) -> None:
