@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --editabl
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint
+.PHONY: help demo test test-all lint bench
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: lint  ## lint, then the fast tests
 
 test-all: lint  ## lint, then all tests: the slow ones and those on real data too
 	$(BIN)/pytest -q -m ""
+
+bench: .venv/.installed-test  ## compare speed and memory with other libraries' UNet++: tens of minutes
+	@$(BIN)/python benchmarks/bench_peers.py $(BENCH)
 
 lint: .venv/.installed-test  ## format, rules, types, layers, spelling; changes nothing
 	$(BIN)/ruff format --check --quiet

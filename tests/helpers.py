@@ -94,11 +94,11 @@ def grid_specs(draw: st.DrawFn, *, max_depth: int = 4, options: bool = True) -> 
     return spec
 
 
-def image_for(spec: GridSpec, draw: st.DrawFn, *, batch: int = 2) -> Tensor:
+def image_for(spec: GridSpec, data: st.DataObject, *, batch: int = 2) -> Tensor:
     """A random image in double precision, of a size on which every norm can be trained."""
     least = 2**spec.depth + 1 if spec.norm in ("batch", "instance") else 1
     most = least + (8 if spec.spatial_dims == 2 else 3)
-    size = [draw(st.integers(least, most)) for _ in range(spec.spatial_dims)]
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    size = [data.draw(st.integers(least, most)) for _ in range(spec.spatial_dims)]
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     shape = (batch, spec.in_channels, *size)
     return torch.randn(shape, generator=generator, dtype=torch.float64)

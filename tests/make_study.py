@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.overlays import Overlays, choose_cases, write_overlays
 from reports.records import load_study
-from unetpp import grid
+from unetpp import budget, grid
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
 from unetpp.store import (
@@ -60,7 +60,7 @@ def specs() -> dict[str, GridSpec]:
     nested = grid.unetpp(encoder)
     return {
         "unet": grid.unet(encoder),
-        "wide_unet": grid.wide_unet(nested),
+        "wide_unet": budget.wide_unet(nested),
         "unet_plus": grid.unet_plus(encoder),
         "unetpp": nested,
         "unet_plus_ds": grid.unet_plus(encoder, deep_supervision=True),
@@ -85,8 +85,8 @@ def make_manifest(
             deep_supervision=spec.deep_supervision,
             spec_id=spec.id,
             spec=spec.to_json(),
-            num_parameters=grid.count_parameters(spec),
-            macs=1100 * grid.count_parameters(spec),
+            num_parameters=budget.count_parameters(spec),
+            macs=1100 * budget.count_parameters(spec),
         )
         for name, spec in specs().items()
         if name in arms
@@ -204,7 +204,7 @@ def make_latencies(manifest: StudyManifest, *, machine: str = "aaaa0000") -> lis
             for depth in (1, 2, 3, 4) if arm.deep_supervision else (4,):
                 spec = GridSpec.from_json(arm.spec)
                 pruned = grid.prune_to_head(spec, depth)
-                count = grid.count_parameters(pruned)
+                count = budget.count_parameters(pruned)
                 work = sum(len(n.sources) / 2**n.node.i for n in pruned.inputs)
                 rows.append(
                     LatencyRecord(

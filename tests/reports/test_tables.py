@@ -12,7 +12,7 @@ from scipy import stats
 
 from reports.records import StudyRecords, load_study
 from reports.tables import caption, head_rows, num_decimals, ranks, result_rows, tied
-from unetpp import grid
+from unetpp import budget, grid
 from unetpp.spec import GridSpec
 
 
@@ -88,7 +88,7 @@ def test_heads_carry_the_price_of_the_pruned_network(study: StudyRecords) -> Non
     assert rows["output"].tolist() == ["L1", "L2", "L3", "L4", "mean"] * 2
     assert rows.loc[rows["primary"], "output"].tolist() == ["L4", "L4"]
     spec = GridSpec.from_json(study.arm("unetpp_ds").spec)
-    wanted = [grid.count_parameters(grid.prune_to_head(spec, depth)) for depth in (1, 2, 3, 4)]
+    wanted = [budget.count_parameters(grid.prune_to_head(spec, depth)) for depth in (1, 2, 3, 4)]
     got = rows[rows["arm"] == "unetpp_ds"].head(4)["num_parameters"].tolist()
     assert got == wanted
     assert rows["dice_mean"].iloc[0] < rows["dice_mean"].iloc[3]

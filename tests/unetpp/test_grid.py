@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from helpers import grid_specs
 from hypothesis import given, settings
 
 from unetpp.budget import count_parameters, wide_unet
-from unetpp.drawing import draw
 from unetpp.errors import UserError
 from unetpp.grid import (
     channels,
@@ -31,19 +29,19 @@ from unetpp.spec import EncoderSpec, GridSpec, Node
 _PRESETS = {"unet": unet, "unete": unet_e, "unetp": unet_plus, "unetpp": unetpp}
 
 
-def _accepted(case: dict[str, Any]) -> GridSpec | str:
-    """The spec of one published count, or the reason why this grid does not express it."""
-    if case["nd"] != 2:
-        return "three dimensions"
-    if case["up_filters"] != case["filters"][:-1]:
-        return "up-sampling narrower than its node"
+def _accepted(case: dict[str, Any]) -> GridSpec:
+    """The spec of one published count."""
     depth = len(case["filters"]) - 1
     encoder = replace(plain_encoder(depth), channels=tuple(case["filters"]))
     common: dict[str, Any] = {
         "in_channels": case["cin"],
         "classes": case["K"],
         "norm": {"none": "none", "bn": "batch", "batch": "batch"}[case["norm"]],
+        "spatial_dims": case["nd"],
     }
+    if case["up_filters"] != case["filters"][:-1]:
+        # The paper's wide U-Net, 9.13 M: transposed convolutions as narrow as the U-Net's.
+        common["up_widths"] = tuple(case["up_filters"])
     family = case["name"].split("_")[0]
     preset = unet if family == "wide" else _PRESETS[family]
     spec = preset(encoder, **common)
@@ -54,25 +52,16 @@ def _accepted(case: dict[str, Any]) -> GridSpec | str:
 
 
 @pytest.mark.real_data
-def test_every_published_count_that_the_grid_expresses():
+def test_every_published_count_to_the_digit():
     folder = Path(os.environ.get("UNETPP_SHARED", "../shared"))
     cases = json.loads((folder / "reference/param_acceptance.json").read_text())
-    outcome = Counter[str]()
+    assert len(cases) == 80
     for case in cases:
         spec = _accepted(case)
-        if isinstance(spec, str):
-            outcome[spec] += 1
-            continue
         count = count_parameters(spec)
         if case["name"].startswith("unete") and case["heads"] == "last":
             count -= (spec.depth - 1) * (case["filters"][0] + 1) * case["K"]
         assert count == case["params"], case
-        outcome["equal"] += 1
-    assert outcome == {
-        "equal": 38,
-        "three dimensions": 41,
-        "up-sampling narrower than its node": 1,
-    }
 
 
 @pytest.mark.parametrize(
@@ -198,17 +187,3 @@ def test_channels_and_ratio_of_an_uneven_encoder():
     assert [channels(spec, Node(i, 0)) for i in range(3)] == [24, 32, 48]
     assert [channels(spec, Node(*n)) for n in ((0, 1), (1, 1), (0, 2))] == [8, 16, 8]
     assert [up_ratio(spec, Node(i + 1, 0), Node(i, 1)) for i in (0, 1)] == [4, 2]
-
-
-def test_drawing():
-    assert draw(unetpp(plain_encoder(3, width=8), deep_supervision=True)).splitlines() == [
-        "X_0_0:8      X_0_1:8*     X_0_2:8*     X_0_3:8*",
-        "X_1_0:16     X_1_1:16     X_1_2:16",
-        "X_2_0:32     X_2_1:32",
-        "X_3_0:64",
-    ]
-    assert draw(unet(plain_encoder(2, width=8))).splitlines() == [
-        "X_0_0:8      .            X_0_2:8*",
-        "X_1_0:16     X_1_1:16",
-        "X_2_0:32",
-    ]

@@ -88,7 +88,7 @@ def test_any_grid_computes_what_its_concatenating_form_does(data: st.DataObject)
     model = UNetPlusPlus(spec).double()
     randomise(model)
     model.train(data.draw(st.booleans()))
-    image = image_for(spec, data.draw)
+    image = image_for(spec, data)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     heads = model.heads(image)
     # A batch norm in training has moved its statistics; the slow form starts from the same ones.
@@ -116,7 +116,7 @@ def test_a_pruned_network_is_its_head_bit_for_bit_and_all_of_it_is_alive(data: s
     model = UNetPlusPlus(spec)
     randomise(model)
     model.eval()
-    image = image_for(spec, data.draw).float()
+    image = image_for(spec, data).float()
     heads = model.heads(image)
     for depth in spec.heads:
         pruned = prune(model, depth=depth)
