@@ -69,7 +69,7 @@ class Widths(TypedDict, total=False):
     node_widths: of single nodes, such as {"X_0_4": 16}.
     """
 
-    widths: Width | Sequence[Width] | None
+    widths: Width | Sequence[Width]
     node_widths: Mapping[str, Width]
 
 
@@ -142,13 +142,11 @@ def unetpp(
     )
 
 
-def unet3plus(
-    encoder: EncoderSpec | int, *, projection: int = 64, **options: Unpack[PresetOptions]
-) -> GridSpec:
+def unet3plus(encoder: EncoderSpec | int, **options: Unpack[PresetOptions]) -> GridSpec:
     """UNet 3+: one decoder node a level, which reads all finer and deeper levels at full scale.
 
-    Every in-edge is brought to `projection` channels; the node is one convolution over their
-    d + 1 and as wide as they are together, unless `widths` say otherwise. The authors add
+    Every in-edge is brought to `projection` channels, 64 unless given; the node is one convolution
+    over their d + 1 and as wide as they are together, unless `widths` say otherwise. The authors add
     supervision on coarse levels and a classification branch, which are not part of this.
     """
     encoder = _encoder(encoder)
@@ -159,13 +157,15 @@ def unet3plus(
         deeper = (Node(k, depth - k) for k in range(node.i + 1, depth + 1))
         return (*finer, *deeper)
 
+    projection = options.get("projection") or 64
     defaults: PresetOptions = {
         "widths": projection * (depth + 1),
+        "projection": projection,
         "block": "single_conv",
         "up": "bilinear",
         "head_kernel": 3,
     }
-    return _diagonal(encoder, sources, defaults | options | {"projection": projection})
+    return _diagonal(encoder, sources, defaults | options)
 
 
 def _encoder(encoder: EncoderSpec | int) -> EncoderSpec:
@@ -206,16 +206,19 @@ def _spec(
     options: PresetOptions,
 ) -> GridSpec:
     depth = len(encoder.channels) - 1
-    given = options.get("widths")
-    if given is None:
-        given = "encoder"
-    widths = [given] * depth if isinstance(given, (int, float, str)) else list(given)
+    given = options.get("widths", "encoder")
+    widths: list[Width] = (
+        list(given)
+        if isinstance(given, Sequence) and not isinstance(given, str)
+        else [given] * depth
+    )
     if len(widths) != depth:
         raise UserError(
             f"`widths` must name one width per decoder level (={depth}), but got {tuple(widths)}"
         )
-    nodes = {as_node(name): width for name, width in options.get("node_widths", {}).items()}
-    strangers = [node for node in nodes if not 0 <= node.i < depth]
+    given_nodes: Mapping[str, Width] = options.get("node_widths", {})
+    nodes: list[tuple[Node, Width]] = [(as_node(name), given_nodes[name]) for name in given_nodes]
+    strangers = [node for node, _ in nodes if not 0 <= node.i < depth]
     if strangers:
         raise UserError(
             f"`node_widths` must name decoder nodes of the grid, but got {strangers[0]}"
@@ -227,7 +230,7 @@ def _spec(
         encoder=encoder,
         widths=tuple(_resolved(width, encoder, level) for level, width in enumerate(widths)),
         node_widths=tuple(
-            NodeWidth(node, _resolved(width, encoder, node.i)) for node, width in nodes.items()
+            NodeWidth(node, _resolved(width, encoder, node.i)) for node, width in nodes
         ),
         inputs=inputs,
         heads=heads,
