@@ -15,12 +15,14 @@ import argparse
 import csv
 import datetime
 import json
+import signal
 import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from math import lcm
 from pathlib import Path
 
@@ -53,6 +55,8 @@ _COLUMNS = [
     "smallest",
 ] + ["same_as_timm", "channels_1_and_12", "trains", "prunes", "exports", "reason"]
 _CHECKS = _COLUMNS[8:13]
+# With free sizes, torch takes hours over the arithmetic of some models' padding.
+_EXPORT_SECONDS = 60
 _LEGEND = """# Encoders from timm
 
 One row for each family (module) of timm {timm}: its smallest member, as the encoder of a UNet++ of
@@ -71,7 +75,8 @@ decoder widths of 8. Written by `benchmarks/sweep_encoders.py` on {date} ({machi
   parameter a finite gradient.
 - **prunes**: L^1 is bit-identical and holds no parameter that its output does not depend on.
 - **exports**: `torch.export` in strict mode with a free batch size and free image sizes (`sizes`),
-  with a free batch size (`batch`), with neither (`fixed`), or not in strict mode (`non-strict`).
+  with a free batch size (`batch`), with neither (`fixed`), or not in strict mode (`non-strict`);
+  each way is given {seconds} s.
 
 """
 
@@ -186,7 +191,10 @@ def _exports(model: UNetPlusPlus) -> str:
     for label, strict, shapes, check in tries:
         try:
             dynamic = None if shapes is None else (shapes,)
-            program = torch.export.export(model, (image,), dynamic_shapes=dynamic, strict=strict)
+            with _at_most(_EXPORT_SECONDS):
+                program = torch.export.export(
+                    model, (image,), dynamic_shapes=dynamic, strict=strict
+                )
             with torch.no_grad():
                 torch.testing.assert_close(
                     program.module()(check), model(check), rtol=1e-3, atol=1e-4
@@ -195,6 +203,20 @@ def _exports(model: UNetPlusPlus) -> str:
         except FAILURES as error:
             reason = f"{type(error).__name__}: {_one_line(error)}"
     return f"no: {reason}"
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise RuntimeError(f"not finished after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _one_line(error: BaseException) -> str:
@@ -259,6 +281,7 @@ def _write(rows: list[dict[str, str]], folder: Path) -> None:
         torch=torch.__version__.split("+")[0],
         date=datetime.datetime.now(tz=datetime.UTC).date(),
         machine=this_machine().summary,
+        seconds=_EXPORT_SECONDS,
         passed=len(whole),
         total=len(rows),
     )
