@@ -164,7 +164,7 @@ class _Form:
             inputs = list(self.scse(f"{name}.scse_in", torch.cat(inputs, 1)).split(widths, 1))
         if spec.merge != "concat":
             weights = torch.ones(len(inputs), dtype=inputs[0].dtype)
-            if spec.merge == "weighted_sum":
+            if spec.merge == "weighted_sum" and len(inputs) > 1:
                 raw = self.state[f"{name}.merge_weights"].clamp_min(0)
                 weights = raw / (raw.sum() + 1e-4)
             inputs = [torch.stack([w * x for w, x in zip(weights, inputs, strict=True)]).sum(0)]

@@ -191,7 +191,7 @@ def _decoder_node(spec: GridSpec, node: Node, sources: Sequence[Node]) -> Iterat
                 gating = sum(merged[b] for b in below)
                 yield place.conv(f"gates.{s}.gating", gating, between, 1, bias=False)
                 yield place.conv(f"gates.{s}.psi", between, 1, 1, bias=True)
-    if spec.merge == "weighted_sum":
+    if spec.merge == "weighted_sum" and len(sources) > 1:
         yield place.layer("merge_weights", len(sources))
     incoming = [merged[s] for s in sources] if spec.merge == "concat" else [width]
     yield from place.block(spec.block, incoming, width)

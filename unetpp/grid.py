@@ -242,6 +242,11 @@ def _resolved(width: Width, encoder: EncoderSpec, level: int) -> int:
     """The channels that a width stands for: itself, or a share of the encoder's on that level."""
     if width == "encoder":
         return encoder.channels[level]
+    if isinstance(width, str):
+        raise UserError(
+            "a width must be a number of channels, a share of the encoder's such as 0.5, or "
+            f"'encoder', but got {width!r}"
+        )
     if isinstance(width, float):
         if not width > 0:
             raise UserError(f"a width that is a share must be above 0, but got {width}")

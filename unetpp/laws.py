@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
-import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from unetpp.errors import UserError
@@ -15,9 +16,26 @@ if TYPE_CHECKING:
 _DEEPEST = 6
 
 
+def check_choices(description: object, choices: Mapping[str, Sequence[object]]) -> None:
+    """Every field of `choices` has one of its values; Python itself takes any."""
+    for name, allowed in choices.items():
+        value = getattr(description, name)
+        # Of the same kind too: True is no 1.
+        if not any(value == a and type(value) is type(a) for a in allowed):
+            near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(
+                f"`{name}` must be one of {', '.join(map(str, allowed))}, but got {value!r}{hint}"
+            )
+
+
 def check_encoder(encoder: EncoderSpec) -> None:
     """At least two levels, positive widths, strides that divide each other."""
-    assert len(encoder.channels) == len(encoder.strides)
+    if len(encoder.channels) != len(encoder.strides):
+        raise UserError(
+            f"every level of an encoder has channels and a stride, but `{encoder.name}` has "
+            f"{encoder.channels} and {encoder.strides}; give as many of both"
+        )
     if len(encoder.channels) < 2:
         raise UserError(
             f"a grid needs an encoder of at least two levels, but `{encoder.name}` has "
@@ -77,7 +95,7 @@ def check_inputs(spec: GridSpec) -> None:
         if node.i < 0 or node.j < 1 or node.i + node.j > spec.depth or nodes.count(node) > 1:
             raise UserError(
                 "a decoder node X_i_j must stand once in the triangle 1 <= j, i + j <= "
-                f"{spec.depth}, but got {node}"
+                f"{spec.depth}, but got {node}; leave it out, or choose a deeper encoder"
             )
     known = {*nodes, *(Node(i, 0) for i in range(spec.depth + 1))}
     for node, sources in spec.inputs:
@@ -125,7 +143,7 @@ def check_heads(spec: GridSpec) -> None:
             f"the deepest level must lead to a head, but {deepest} leads to none; "
             "choose an encoder with fewer levels"
         )
-    if isinstance(spec.inference, int) and spec.inference not in spec.heads:
+    if spec.inference not in ("last", "mean", *spec.heads):
         raise UserError(
             f"`inference` must be last, mean or the column of a head {spec.heads}, "
             f"but got {spec.inference}"
@@ -153,9 +171,12 @@ def check_options(spec: GridSpec) -> None:
         raise UserError(
             f"`projection` goes with the merge concat, but got {spec.merge}; leave one of them out"
         )
-    if spec.tail and math.prod([2] * len(spec.tail)) != spec.encoder.strides[0]:
+    finest = spec.encoder.strides[0]
+    if spec.tail and 2 ** len(spec.tail) != finest:
+        doublings = finest.bit_length() - 1
+        fits = 0 < doublings and 2**doublings == finest
         raise UserError(
-            f"`tail` must double the resolution until the stride {spec.encoder.strides[0]} of "
-            f"level 0 is undone, but got {len(spec.tail)} widths {spec.tail}; "
-            f"give {int(math.log2(spec.encoder.strides[0]))}, or none"
+            f"`tail` must double the resolution until the stride {finest} of level 0 is undone, "
+            f"but got {len(spec.tail)} widths {spec.tail}; "
+            + (f"give {doublings}, or none" if fits else "leave it out")
         )

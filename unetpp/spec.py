@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -61,6 +61,19 @@ Merge = Literal["concat", "sum", "weighted_sum"]
 Gate = Literal["none", "attention", "scse"]
 Supervision = Literal["equal", "decayed", "learned"]
 
+_ENCODER_CHOICES = {"block": get_args(Block), "pyramid": ("native", "simple")}
+_CHOICES = {
+    "norm": get_args(Norm),
+    "spatial_dims": (2, 3),
+    "block": get_args(Block),
+    "activation": get_args(Activation),
+    "up": get_args(Up),
+    "merge": get_args(Merge),
+    "gate": get_args(Gate),
+    "supervision": get_args(Supervision),
+    "head_kernel": (1, 3),
+}
+
 # A description with a field that this version does not know is of another network.
 _NO_OTHER_FIELDS = ConfigDict(extra="forbid")
 
@@ -96,6 +109,7 @@ class EncoderSpec:
     multiple: int = 1
 
     def __post_init__(self) -> None:
+        laws.check_choices(self, _ENCODER_CHOICES)
         laws.check_encoder(self)
 
 
@@ -183,6 +197,7 @@ class GridSpec:
     head_kernel: Literal[1, 3] = 1
 
     def __post_init__(self) -> None:
+        laws.check_choices(self, _CHOICES)
         laws.check_numbers(self)
         laws.check_inputs(self)
         # One description for one network: what can be written in two ways is written in one.
@@ -191,6 +206,10 @@ class GridSpec:
         laws.check_heads(self)
         if self.inference == self.heads[-1] or (self.inference == "mean" and len(self.heads) == 1):
             object.__setattr__(self, "inference", "last")
+        if self.merge == "weighted_sum" and all(len(entry.sources) == 1 for entry in self.inputs):
+            object.__setattr__(self, "merge", "sum")
+        if self.gate == "attention" and not any(map(_joins_a_skip, self.inputs)):
+            object.__setattr__(self, "gate", "none")
         laws.check_options(self)
 
     @property
@@ -286,6 +305,12 @@ class GridSpec:
         return tuple(
             sorted(entry for entry in self.node_widths if entry.width != self.widths[entry.node.i])
         )
+
+
+def _joins_a_skip(entry: NodeInputs) -> bool:
+    """Whether a node reads a deeper level and another one: only then a gate weighs something."""
+    from_below = [source.i > entry.node.i for source in entry.sources]
+    return any(from_below) and not all(from_below)
 
 
 def restricted(

@@ -93,7 +93,7 @@ class GridNode(nn.Module):
         self.projections = _projections(edges, spec) if decoder else nn.ModuleDict()
         self.merge_weights = (
             nn.Parameter(torch.ones(len(edges)))
-            if decoder and spec.merge == "weighted_sum"
+            if decoder and spec.merge == "weighted_sum" and len(edges) > 1
             else None
         )
         attention = decoder and spec.gate == "attention"
