@@ -120,11 +120,16 @@ def _same_as_timm(spec: EncoderSpec) -> str:
             value.copy_(given[name])
     step = lcm(spec.multiple, spec.strides[-1])
     side = -(-max(64, smallest_size(spec)) // step) * step
-    image = torch.randn(1, 3, *(spec.image_size or (side, side)))
     with torch.no_grad():
+        image = torch.randn(1, 3, *(spec.image_size or (side, side)))
+        try:
+            expected = feature_maps(whole, image)
+        except FAILURES:
+            # Levels that the grid does not read may want a larger multiple.
+            image = torch.randn(1, 3, 2 * side, 2 * side)
+            expected = feature_maps(whole, image)
         found = feature_maps(encoder, image)
         # A whole model that returns more has our maps among its own.
-        expected = feature_maps(whole, image)
         equal = all(any(torch.equal(f, e) for e in expected) for f in found)
         sizes = [m.shape[-2:] for m in encoder_features(encoder, image, spec)]
     right = [torch.Size(s // stride for s in image.shape[-2:]) for stride in spec.strides]

@@ -7,21 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import grid_specs
+import torch
+from helpers import grid_specs, image_for
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
-from unetpp.budget import count_parameters, wide_unet
+from unetpp.budget import count_grid_macs, count_parameters, wide_unet
 from unetpp.errors import UserError
 from unetpp.grid import (
     channels,
+    head_weights,
+    no_skips,
     plain_encoder,
     prune_to_head,
     unet,
+    unet3plus,
     unet_e,
     unet_plus,
     unetpp,
     up_ratio,
 )
+from unetpp.models import fused
 from unetpp.models.cost import count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.spec import EncoderSpec, GridSpec, Node
@@ -94,6 +101,76 @@ def test_branch_pruning_gives_the_counts_of_the_paper():
 @settings(max_examples=40, deadline=None)
 def test_the_closed_form_is_what_torch_counts(spec: GridSpec):
     assert count_parameters(spec) == count_trainable(UNetPlusPlus(spec))
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_multiply_accumulates_are_those_that_torch_counts(data: st.DataObject):
+    spec = data.draw(grid_specs(max_depth=3))
+    image = image_for(spec, data)
+    model = UNetPlusPlus(spec).double().eval()
+    with torch.no_grad(), fused.disabled(), FlopCounterMode(display=False) as counter:
+        model.heads(image)
+    found = len(image) * count_grid_macs(spec, image.shape[2:])
+    assert 2 * found == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("in_channels", "count"), [(1, 26_970_625), (3, 26_971_777)])
+def test_unet3plus_has_the_parameters_of_its_authors(in_channels: int, count: int):
+    # By hand: encoder 64..1024 with two 3x3 convolutions a level; five projections of 64 and one
+    # convolution of 320 a node; a head of 3x3.
+    widths = [64 * 2**i for i in range(5)]
+    encoder = sum(9 * a * b + b for a, b in zip([in_channels, *widths], widths, strict=False))
+    encoder += sum(9 * w * w + w for w in widths)
+    decoder = 0
+    for level in range(4):
+        deeper = [320] * (3 - level) + [1024]
+        sources = [*widths[: level + 1], *deeper]
+        decoder += sum(9 * w * 64 + 64 for w in sources) + 9 * 320 * 320 + 320
+    by_hand = encoder + decoder + 9 * 320 + 1
+    norms = 2 * (2 * sum(widths)) + 4 * (2 * 5 * 64 + 2 * 320)
+    spec = unet3plus(plain_encoder(4, width=64), in_channels=in_channels)
+    assert count_parameters(spec) == by_hand + norms == count
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_the_wide_unet_can_be_matched_in_multiply_accumulates(depth: int):
+    like = unetpp(plain_encoder(depth, width=16))
+    wide = wide_unet(like, match="macs")
+    size = (64, 96)
+    assert count_grid_macs(wide, size) == pytest.approx(count_grid_macs(like, size), rel=0.01)
+    assert count_parameters(wide) > 1.1 * count_parameters(like)
+
+
+def test_weights_of_the_heads():
+    supervised = unetpp(3, deep_supervision=True)
+    assert head_weights(supervised) == (1 / 3, 1 / 3, 1 / 3)
+    assert head_weights(replace(supervised, supervision="learned")) == (1 / 3, 1 / 3, 1 / 3)
+    decayed = replace(supervised, supervision="decayed")
+    assert head_weights(decayed) == (1 / 7, 2 / 7, 4 / 7)
+    # By column: a head that is not there takes no weight, and the ratios stay.
+    assert head_weights(replace(decayed, heads=(1, 3))) == (1 / 5, 4 / 5)
+    assert head_weights(unetpp(3)) == (1.0,)
+
+
+@pytest.mark.parametrize("depth", range(1, 7))
+def test_every_depth_from_1_to_6_is_described(depth: int):
+    for preset in (no_skips, unet, unet_e, unet_plus, unetpp, unet3plus):
+        spec = preset(plain_encoder(depth, width=2))
+        assert spec.depth == depth
+        assert count_parameters(spec) == count_trainable(UNetPlusPlus(spec))
+
+
+def test_widths_are_numbers_shares_or_those_of_the_encoder():
+    encoder = plain_encoder(3, width=8)
+    assert unetpp(encoder).widths == unetpp(encoder, widths="encoder").widths == (8, 16, 32)
+    assert unetpp(encoder, widths=0.5).widths == (4, 8, 16)
+    assert unetpp(encoder, widths=5).widths == (5, 5, 5)
+    assert unetpp(encoder, widths=[5, "encoder", 0.01]).widths == (5, 16, 1)
+    spec = unetpp(encoder, widths=5, node_widths={"X_0_2": 0.25, "X_1_1": "encoder"})
+    assert channels(spec, Node(0, 2)) == 2
+    assert channels(spec, Node(1, 1)) == 16
+    assert channels(spec, Node(0, 3)) == 5
 
 
 def test_a_dense_skip_costs_nine_times_the_square_of_the_width():
