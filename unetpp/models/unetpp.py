@@ -211,6 +211,8 @@ def prune(model: UNetPlusPlus, *, depth: int) -> UNetPlusPlus:
     own = copy.deepcopy(model.encoder) if model.spec.encoder.name == "own" else None
     with torch.random.fork_rng(devices=[]):
         pruned = UNetPlusPlus(prune_to_head(model.spec, depth), own_encoder=own)
+    # The stages that decided on it may be gone, and another layout rounds otherwise.
+    pruned.channels_last = model.channels_last
     state = model.state_dict()
     # Assigned, not copied into: the clones keep device, precision and memory format.
     pruned.load_state_dict({n: state[n].clone() for n in pruned.state_dict()}, assign=True)

@@ -137,7 +137,9 @@ def _outcome(model: nn.Module, image: Tensor, forward: Forward) -> Outcome:
 
 
 def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    # Under all its names: what two modules share is used by both as soon as it is by one.
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: p for name, p in named if p.requires_grad}
 
 
 def _idle(model: nn.Module, used: frozenset[str], prefix: str = "") -> list[str]:

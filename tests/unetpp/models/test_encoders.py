@@ -26,6 +26,7 @@ from unetpp.models.encoders import (
 )
 from unetpp.models.timm_models import create, feature_maps, flexible_options
 from unetpp.models.unetpp import UNetPlusPlus, prune
+from unetpp.models.unused import unused_parts
 from unetpp.spec import EncoderSpec
 
 # One of each kind: plain stages, an extractor that runs all of them whatever it returns, a stride
@@ -280,6 +281,30 @@ def test_a_real_channels_last_encoder(size: tuple[int, int]):
         heads = model.heads(image)
         assert heads[1].shape == (1, 1, *size)
         assert torch.equal(prune(model, depth=1)(image), heads[1])
+
+
+def test_pruning_keeps_the_layout_of_stages_that_go():
+    # The group norms are in stages that L^1 does not have.
+    model = _model("cpubone_nano", depth=3)
+    image = torch.randn(2, 3, 72, 88)
+    with torch.no_grad():
+        assert torch.equal(prune(model, depth=1)(image), model.heads(image)[1])
+
+
+def test_what_two_parts_share_is_used_by_both():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 3, 1)
+            self.second = nn.Sequential(self.first, nn.ReLU())
+            self.late = nn.Conv2d(3, 3, 1)
+
+        def forward(self, image: Tensor) -> list[Tensor]:
+            self.late(image)
+            return [self.second(self.first(image))]
+
+    steps = unused_parts(Shared(), torch.randn(1, 3, 4, 4), lambda model, image: model(image))
+    assert steps == (("late", "passed"),)
 
 
 def test_levels_start_where_timm_starts():
