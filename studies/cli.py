@@ -233,7 +233,7 @@ def draw(
     'unetpp(4).without_edge("X_0_1", "X_0_3")'. `width` is that of the plain encoder at level 0,
     whose block is the `block` of the network unless `encoder_block` says otherwise.
     """
-    from studies._networks import draw_command
+    from studies._draw_describe import draw_command
 
     typer.echo(draw_command(spec, pictures=out or [], prune=prune, runs=runs))
 
@@ -256,7 +256,7 @@ def describe(
     SPEC is what `unetpp draw` takes. MACs are multiply-accumulates of one forward pass on one
     image; output bytes are 4 x channels x pixels.
     """
-    from studies._networks import describe_command
+    from studies._draw_describe import describe_command
 
     typer.echo(describe_command(spec, size=size, as_json=as_json, runs=runs))
 

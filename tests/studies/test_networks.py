@@ -346,7 +346,7 @@ def test_a_plain_network_is_read_and_described_without_torch():
     import subprocess
 
     code = (
-        "import sys; from pathlib import Path; from studies._networks import *; "
+        "import sys; from pathlib import Path; from studies._draw_describe import *; "
         "draw_command('unetpp(4)', pictures=[], prune=None, runs=Path()); "
         "describe_command('unetpp(4)', size=None, as_json=False, runs=Path()); "
         "print({'torch', 'timm', 'matplotlib', 'pandas', 'sqlalchemy'} & set(sys.modules))"
