@@ -15,7 +15,7 @@ def methods(study: StudyRecords) -> list[str]:
     return [
         _folds(study),
         _networks(study),
-        _training(recipe),
+        _training(recipe, _weighing(study)),
         _augmentation(recipe),
         _scoring(recipe),
     ]
@@ -121,14 +121,33 @@ def _networks(study: StudyRecords) -> str:
     )
 
 
-def _training(recipe: TrainRecipe) -> str:
+def _weighing(study: StudyRecords) -> str:
+    """How the losses of the heads were weighed, in the arms that have several."""
+    specs = [GridSpec.from_json(arm.spec) for arm in study.arms]
+    kinds = sorted({spec.supervision for spec in specs if spec.deep_supervision})
+    phrases = [_WEIGHING[kind] for kind in kinds]
+    return f", over several heads with {' or '.join(phrases)} weights" if phrases else ""
+
+
+_WEIGHING = {
+    "equal": "equal",
+    "decayed": "halving (from each head to the shallower one)",
+    "learned": "learned (Kendall et al. 2018)",
+}
+
+
+def _training(recipe: TrainRecipe, weighing: str) -> str:
     weights = recipe.encoder_weights
     start = "from random weights" if weights is None else f"with encoder weights {weights}"
+    if recipe.encoder_rate == 0:
+        start += " that stayed as they were"
+    elif recipe.encoder_rate != 1:
+        start += f" (the encoder at {recipe.encoder_rate:g} times the learning rate)"
     return (
         f"Every network was trained {start} for {recipe.epochs} epochs in batches of "
         f"{recipe.batch_size} with Adam, decoupled weight decay {recipe.weight_decay:g}, and a "
         f"one-cycle learning rate with peak {recipe.learning_rate:g}, in {recipe.precision}. The "
-        "loss is cross-entropy plus soft Dice, averaged over the heads."
+        f"loss is cross-entropy plus soft Dice{weighing}."
     )
 
 

@@ -62,6 +62,7 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
         batch_size=scale.batch_size,
         learning_rate=setting.learning_rate,
         encoder_weights=fingerprint,
+        encoder_rate=setting.encoder_rate,
         precision="bf16" if setting.bf16 and supports_bf16(device) else "fp32",
     )
     bench = Bench(
@@ -121,6 +122,16 @@ def manifest_differences(kept: StudyManifest, wanted: StudyManifest) -> list[str
 
 
 def _encoder_weights(setting: Setting) -> tuple[Path | str | None, str | None]:
+    if setting.encoder_rate != 1 and setting.encoder == "plain":
+        raise UserError(
+            "`--encoder-rate` needs an encoder from timm, but the encoder is plain; "
+            "add, for example, --encoder resnet18"
+        )
+    if setting.encoder_rate == 0 and setting.encoder_weights is None:
+        raise UserError(
+            "`--encoder-rate 0` freezes an encoder that knows something, but got no "
+            "--encoder-weights; add them, or give a rate above 0"
+        )
     if setting.encoder_weights is None:
         return None, None
     if setting.encoder == "plain":

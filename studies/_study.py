@@ -99,6 +99,7 @@ class Setting:
         group, stratify: columns of index.csv; see `load_folder`.
         encoder: "plain" or a timm model.
         encoder_weights: None, "hub" or the path of a safetensors file.
+        encoder_rate: share of the learning rate that a timm encoder gets; 0 freezes it.
         learning_rate: the peak of the schedule.
         seed: of folds, training and embedded data.
         device: None for the first GPU, else the CPU.
@@ -114,6 +115,7 @@ class Setting:
     stratify: str | None
     encoder: str
     encoder_weights: str | None
+    encoder_rate: float
     learning_rate: float
     seed: int
     device: str | None

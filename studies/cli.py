@@ -125,6 +125,13 @@ def run(
             help="Start the timm encoder from a .safetensors file, or from timm's own weights (downloaded). Default: untrained.",
         ),
     ] = None,
+    encoder_rate: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Learning rate of a timm encoder as a share of --lr; 0 freezes it.",
+        ),
+    ] = 1.0,
     group: Annotated[
         str | None,
         typer.Option(
@@ -187,6 +194,7 @@ def run(
         stratify=stratify,
         encoder=encoder,
         encoder_weights=encoder_weights,
+        encoder_rate=encoder_rate,
         learning_rate=lr,
         seed=seed,
         device=device,

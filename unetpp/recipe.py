@@ -39,8 +39,9 @@ class TrainRecipe:
     """How every arm of a study is trained and scored.
 
     Adam with decoupled weight decay under a one-cycle learning rate; each step minimises
-    cross-entropy + soft Dice of the heads, weighed as `supervision` of the spec says. **The weights of the last epoch are
-    scored**: no epoch is picked by looking at the held-out fold, which would flatter the score.
+    cross-entropy + soft Dice of the heads, weighed as `supervision` of the spec says. **The weights
+    of the last epoch are scored**: no epoch is picked by looking at the held-out fold, which would
+    flatter the score.
 
     Attributes:
         epochs: passes over the training folds.
