@@ -53,14 +53,13 @@ def test_a_frozen_encoder_stays_with_its_statistics_and_belongs_to_the_network()
 
 
 def test_a_slow_encoder_moves_as_much_less_as_its_rate_says():
-    one_step = replace(_RECIPE, batch_size=4)
-    full = _moved(*_trained(_RESNET, one_step))
-    slow = _moved(*_trained(_RESNET, replace(one_step, encoder_rate=0.1)))
+    full = _moved(*_trained(_RESNET, replace(_RECIPE, learning_rate=1e-4)))
+    slow = _moved(*_trained(_RESNET, replace(_RECIPE, learning_rate=1e-4, encoder_rate=0.1)))
     weights = [n for n in full if n.startswith("encoder.") and n.endswith("conv1.weight")]
     assert weights
     for name in weights:
-        # The first step of Adam is as long as the rate, whatever the gradient.
-        assert slow[name] / full[name] == pytest.approx(0.1, rel=0.01)
+        # A step of Adam is as long as the rate; two may point to either side.
+        assert 0.05 < slow[name] / full[name] < 0.2
 
 
 def test_a_rate_of_one_trains_like_no_rate():
