@@ -1,0 +1,22 @@
+"""The code blocks of docs/library.md run, in their order, as one program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+_PAGE = Path(__file__).parent.parent / "docs" / "library.md"
+
+
+@pytest.mark.slow
+def test_the_code_of_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    blocks = re.findall(r"```python\n(.*?)```", _PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 5
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, str(_PAGE), "exec"), names)  # noqa: S102
+    assert (tmp_path / "net.onnx").is_file()
+    assert names["difference"] < 1e-4  # pyright: ignore[reportOperatorIssue]
