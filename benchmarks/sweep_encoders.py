@@ -310,7 +310,7 @@ def _try(family: str, seconds: int) -> dict[str, str]:
             text=True,
             timeout=seconds,
         )
-        complaint = " ".join(finished.stderr.split())[-200:]
+        complaint = "".join(finished.stderr.strip().splitlines()[-1:])[-200:]
         return json.loads(finished.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return row | {"reason": f"not finished after {seconds} s"}
