@@ -52,6 +52,9 @@ def unused_parts(model: nn.Module, image: Tensor, forward: Forward) -> tuple[Ste
         image: [B, C, H, W] that it accepts.
         forward: gives the maps.
     """
+    # Also what timm has frozen: it takes no gradient, but the maps may depend on it or not.
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
     before = _outcome(model, image, forward)
     # From the last to the first: what is later reads what is earlier.
     waiting = _idle(model, before[1])[::-1]

@@ -291,20 +291,22 @@ def test_pruning_keeps_the_layout_of_stages_that_go():
         assert torch.equal(prune(model, depth=1)(image), model.heads(image)[1])
 
 
-def test_what_two_parts_share_is_used_by_both():
+def test_what_two_parts_share_is_used_by_both_and_what_is_frozen_may_be_used():
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.first = nn.Conv2d(3, 3, 1)
             self.second = nn.Sequential(self.first, nn.ReLU())
             self.late = nn.Conv2d(3, 3, 1)
+            self.scale = nn.Parameter(torch.ones(3, 1, 1), requires_grad=False)
+            self.logits = nn.Parameter(torch.ones(4), requires_grad=False)
 
         def forward(self, image: Tensor) -> list[Tensor]:
             self.late(image)
-            return [self.second(self.first(image))]
+            return [self.scale * self.second(self.first(image))]
 
     steps = unused_parts(Shared(), torch.randn(1, 3, 4, 4), lambda model, image: model(image))
-    assert steps == (("late", "passed"),)
+    assert set(steps) == {("late", "passed"), ("logits", "none")}
 
 
 def test_levels_start_where_timm_starts():
