@@ -17,7 +17,6 @@ import argparse
 import csv
 import itertools
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -155,19 +154,24 @@ def _answer_peak(request: str) -> None:
     setting = Setting(**asked["setting"])
     pair = build_pair(setting, batch=_BATCH, device=asked["device"])
     network = getattr(pair, asked["who"])
-    # Resident now, in KiB: the second number of statm, in pages.
-    resident = int(Path("/proc/self/statm").read_text().split()[1])
-    before = resident * resource.getpagesize() / 2**10
+    run = step(network, network, pair, setting)
     if asked["device"] == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated() / 2**10
-    run = step(network, network, pair, setting)
+        before, read = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
+    else:
+        # What building took is forgotten: the peak begins at what is resident now (Linux only).
+        Path("/proc/self/clear_refs").write_text("5")
+        before, read = _most_resident(), _most_resident
     run()
     run()
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if asked["device"] == "cuda":
-        after = torch.cuda.max_memory_allocated() / 2**10
-    print((after - before) / 2**10)
+    print((read() - before) / 2**20)
+
+
+def _most_resident() -> int:
+    """Bytes, the most since the last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("VmHWM:")]
+    return 1024 * int(line.split()[1])
 
 
 def _wait(device: str) -> None:
