@@ -132,7 +132,7 @@ def _same_as_timm(spec: EncoderSpec) -> str:
         # A whole model that returns more has our maps among its own.
         equal = all(any(torch.equal(f, e) for e in expected) for f in found)
         sizes = [m.shape[-2:] for m in encoder_features(encoder, image, spec)]
-    right = [torch.Size(s // stride for s in image.shape[-2:]) for stride in spec.strides]
+    right = [torch.Size(-(-s // stride) for s in image.shape[-2:]) for stride in spec.strides]
     return "yes" if equal and sizes == right else "no: the maps differ"
 
 
