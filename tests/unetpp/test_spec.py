@@ -260,7 +260,7 @@ _TWO = unetpp(plain_encoder(2, width=4))
             ),
             r"until the stride 7 of level 0 is undone, .* \(4,\); leave it out",
         ),
-        (lambda: unetpp(2, norm="instanc"), "`norm` must be one of .* did you mean instance"),  # pyright: ignore[reportArgumentType]
+        (lambda: unetpp(2, norm="batched"), "`norm` must be one of .* did you mean batch"),  # pyright: ignore[reportArgumentType]
         (lambda: unetpp(2, up="linear"), "`up` must be one of transposed, nearest, .* 'linear'"),  # pyright: ignore[reportArgumentType]
         (lambda: unetpp(2, spatial_dims=1), "`spatial_dims` must be one of 2, 3, but got 1"),  # pyright: ignore[reportArgumentType]
         (lambda: unetpp(2, head_kernel=True), "`head_kernel` must be one of 1, 3, but got True"),  # pyright: ignore[reportArgumentType]
