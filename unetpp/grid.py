@@ -169,7 +169,14 @@ def unet3plus(encoder: EncoderSpec | int, **options: Unpack[PresetOptions]) -> G
 
 
 def _encoder(encoder: EncoderSpec | int) -> EncoderSpec:
-    return plain_encoder(encoder) if isinstance(encoder, int) else encoder
+    if isinstance(encoder, int):
+        return plain_encoder(encoder)
+    if not isinstance(encoder, EncoderSpec):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UserError(
+            f"a preset is given a depth or an encoder, but got {encoder!r}; a model of timm is "
+            "described by describe_encoder('resnet18', depth=4)"
+        )
+    return encoder
 
 
 def _below(node: Node) -> Node:

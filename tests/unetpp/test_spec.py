@@ -219,6 +219,10 @@ _TWO = unetpp(plain_encoder(2, width=4))
             lambda: unetpp(2, widths=(4,)),
             r"`widths` must name one width per decoder level \(=2\), but got \(4,\)",
         ),
+        (
+            lambda: unetpp("resnet18"),  # pyright: ignore[reportArgumentType]
+            r"a depth or an encoder, but got 'resnet18'; .* describe_encoder\('resnet18', depth=4\)",
+        ),
         (lambda: unetpp(2, widths=0.0), "a width that is a share must be above 0, but got 0.0"),
         (
             lambda: unetpp(2, widths="enc"),  # pyright: ignore[reportArgumentType]

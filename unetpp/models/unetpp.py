@@ -140,12 +140,13 @@ class UNetPlusPlus(nn.Module):
                 f"images must be [batch, {spec.in_channels} channels, {spec.spatial_dims} axes], "
                 f"but got {tuple(image.shape)}; give the spec other `in_channels` or `spatial_dims`"
             )
-        if not self.training or self.encoder is not None or spec.norm not in ("batch", "instance"):
+        learning = self.training and spec.norm == "batch" and image.shape[0] == 1
+        if self.encoder is not None or not (learning or spec.norm == "instance"):
             return
         stride = spec.encoder.strides[-1]
-        if max(image.shape[2:]) <= stride and (spec.norm == "instance" or image.shape[0] == 1):
+        if max(image.shape[2:]) <= stride:
             raise UserError(
-                f"the norm {spec.norm} cannot be trained on one value a channel, but {stride}-fold "
+                f"the norm {spec.norm} needs more than one value a channel, but {stride}-fold "
                 f"pooling leaves one of an image of {' x '.join(map(str, image.shape[2:]))}; the "
                 f"smallest size is {stride + 1}"
             )

@@ -160,12 +160,19 @@ def test_a_dynamic_program_refuses_a_size_that_it_was_not_traced_for():
         ({"dynamic": False, "size": (8, 8, 8)}, "`size` must be 2 lengths .* height x width"),
         ({"dynamic": False, "size": (0, 8)}, "but got \\(0, 8\\) and 1"),
         ({"dynamic": False, "size": (8, 8), "batch": 0}, "but got \\(8, 8\\) and 0"),
-        ({"dynamic": False, "size": (4, 4)}, "on 4 x 4 it fails .*; multiples of 4 from 8 on fit"),
+        ({"dynamic": False, "size": (4, 4)}, "the norm instance needs .* smallest size is 5"),
     ],
 )
 def test_a_size_that_cannot_be_is_refused(options: dict[str, Any], says: str):
     with pytest.raises(UserError, match=says):
         export_program(_model(_OPTIONS["instance"]), **options)
+
+
+def test_a_size_on_which_torch_fails_is_refused_too():
+    # One number in each group: torch's group norm takes none such, not even in evaluation mode.
+    model = _model(unetpp(plain_encoder(2, width=2), norm="group"))
+    with pytest.raises(UserError, match="on 4 x 4 it fails .*; multiples of 4 from 8 on fit"):
+        export_program(model, dynamic=False, size=(4, 4))
 
 
 @pytest.mark.parametrize(

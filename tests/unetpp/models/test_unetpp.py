@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -291,3 +292,29 @@ def test_a_source_that_does_not_fit_is_cropped_or_its_border_repeated(height: in
     fitted.load_state_dict({k: v for k, v in node.state_dict().items() if "ups" not in k})
     expected = fitted([skip, up[:, :, rows][..., columns]], torch.Size((height, width)))
     torch.testing.assert_close(node([skip, below], torch.Size((height, width))), expected)
+
+
+@pytest.mark.parametrize(
+    ("norm", "training", "batch"),
+    [("batch", True, 1), ("instance", True, 3), ("instance", False, 3)],
+)
+def test_an_image_too_small_for_a_norm_is_told_the_smallest_size(
+    norm: Literal["batch", "instance"], training: bool, batch: int
+):
+    model = UNetPlusPlus(unetpp(plain_encoder(3, width=2), norm=norm)).train(training)
+    with pytest.raises(UserError, match=f"the norm {norm} needs .* 8-fold .* 8 x 5.* size is 9"):
+        model(torch.zeros(batch, 1, 8, 5))
+    assert model(torch.zeros(batch, 1, 9, 1)).shape == (batch, 1, 9, 1)
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_one_pixel_is_an_image(norm: Literal["batch", "none"]):
+    model = UNetPlusPlus(unetpp(plain_encoder(3, width=2), norm=norm)).eval()
+    assert model(torch.zeros(1, 1, 1, 1)).shape == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 9, 9), (1, 9, 9), (1, 1, 9, 9, 9)])
+def test_an_image_of_another_form_is_refused(shape: tuple[int, ...]):
+    model = UNetPlusPlus(unetpp(plain_encoder(1, width=2)))
+    with pytest.raises(UserError, match=r"\[batch, 1 channels, 2 axes\], but got \(1, "):
+        model(torch.zeros(shape))
