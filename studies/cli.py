@@ -115,7 +115,7 @@ def run(
         str,
         typer.Option(
             metavar="NAME",
-            help="plain (the paper's) or any timm model with a feature pyramid, such as resnet18.",
+            help="plain (the paper's) or a timm model that gives feature maps, such as resnet18.",
         ),
     ] = "plain",
     encoder_weights: Annotated[

@@ -171,7 +171,7 @@ def test_a_size_that_cannot_be_is_refused(options: dict[str, Any], says: str):
 def test_a_size_on_which_torch_fails_is_refused_too():
     # One number in each group: torch's group norm takes none such, not even in evaluation mode.
     model = _model(unetpp(plain_encoder(2, width=2), norm="group"))
-    with pytest.raises(UserError, match="on 4 x 4 it fails .*; multiples of 4 from 8 on fit"):
+    with pytest.raises(UserError, match=r"on 4 x 4 it fails .*; multiples of 4 from 8 on fit"):
         export_program(model, dynamic=False, size=(4, 4))
 
 
