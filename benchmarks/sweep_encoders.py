@@ -311,6 +311,7 @@ def _try(family: str, seconds: int) -> dict[str, str]:
             timeout=seconds,
         )
         complaint = "".join(finished.stderr.strip().splitlines()[-1:])[-200:]
+        complaint = complaint or f"its process ended with code {finished.returncode}"
         return json.loads(finished.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return row | {"reason": f"not finished after {seconds} s"}
