@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from unetpp.errors import UserError
 from unetpp.models.simple_pyramid import SimplePyramid, pyramid_strides, pyramid_width
+from unetpp.models.strided import pick_pixels_first
 from unetpp.models.timm_models import (
     create,
     declared,
@@ -115,6 +116,7 @@ def build_encoder(spec: EncoderSpec, *, in_channels: int, weights: Path | str | 
             f"({reason}); give a file saved from that model"
         ) from error
     take_out(encoder, steps)
+    pick_pixels_first(encoder)
     # Not a weight and not of the spec: it follows from what the model does to its border.
     setattr(encoder, _SHORTFALL, lacking)
     if spec.pyramid == "simple":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unetpp.models import fused
+from unetpp.models.strided import is_hazardous
 from unetpp.spec import GridSpec, Norm
 
 
@@ -115,8 +116,13 @@ def can_be_normed_again(module: nn.Module) -> bool:
 
 
 def likes_channels_last(module: nn.Module | None) -> bool:
-    """Whether `fused.in_fast_layout` pays for it: torch's group norm is up to 14 times as slow so."""
-    return module is None or not any(isinstance(m, nn.GroupNorm) for m in module.modules())
+    """Whether `fused.in_fast_layout` pays for it, and is safe.
+
+    Torch's group norm is up to 14 times as slow so; for the convolutions see `strided`.
+    """
+    return module is None or not any(
+        isinstance(m, nn.GroupNorm) or is_hazardous(m) for m in module.modules()
+    )
 
 
 def works_in_place(spec: GridSpec) -> bool:
