@@ -34,7 +34,7 @@ def main() -> None:
         shape = (batch, 1, size, size)
         times = measure_latency(networks, shape=shape, rounds=arguments.rounds, calls=3, seed=0)
         macs = {
-            n: count_macs(m, in_channels=1, height=size, width=size) for n, m in networks.items()
+            n: count_macs(m, in_channels=1, shape=(size, size)) for n, m in networks.items()
         }
         for name, rounds in times.items():
             share = 100 * median(rounds) / median(times["L4"])

@@ -31,10 +31,7 @@ def data_summary(study: StudyRecords) -> list[tuple[str, str]]:
         ("Cases", f"{data['num_cases']} in {data['num_groups']} groups"),
         (
             "Image",
-            (
-                f"{data['height']} x {data['width']} pixels (height x width), {channels} "
-                f"channel{'s' if channels != 1 else ''}"
-            ),
+            (f"{data['size']}, {channels} channel{'s' if channels != 1 else ''}"),
         ),
         ("Foreground", f"{100 * float(data['foreground_share']):.1f} % of the pixels"),
         ("Cases without foreground", str(data["num_empty"])),
@@ -105,9 +102,18 @@ def _folds(study: StudyRecords) -> str:
     grouped = f", never dividing a {unit}" if unit else ""
     stratified = f", balanced by {balance}" if balance else ""
     return (
-        f"{folds['num_folds']}-fold cross-validation{grouped}{stratified}. The folds were made once "
-        "and every arm used the same ones, so that all comparisons are paired."
+        f"{_sentence(folds['scheme'])}{grouped}{stratified}. The folds were made once and every arm used the "
+        f"same ones, so that all comparisons are paired.{_set_aside(study)}"
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _set_aside(study: StudyRecords) -> str:
+    number = int(study.manifest.folds["num_set_aside"])
+    return f" {number} cases were set aside beforehand and used for nothing here." if number else ""
 
 
 def _networks(study: StudyRecords) -> str:

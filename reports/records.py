@@ -80,8 +80,9 @@ class StudyRecords:
     @property
     def test_train_ratio(self) -> float:
         """Held-out cases over training cases, the mean over the folds (their sizes differ)."""
-        sizes = [int(size) for size in self.manifest.folds["sizes"]]
-        return sum(size / (sum(sizes) - size) for size in sizes) / len(sizes)
+        folds = self.manifest.folds
+        ratios = [a / b for a, b in zip(folds["sizes"], folds["train_sizes"], strict=True)]
+        return sum(ratios) / len(ratios)
 
 
 def load_study(folder: Path, study: str | None = None) -> StudyRecords:

@@ -146,8 +146,8 @@ def caption(study: StudyRecords) -> list[str]:
     left_out = f"{fewest}" if fewest == most else f"{fewest} to {most}"
     lines = [
         (
-            f"{FORMULAS['dice']} and {FORMULAS['iou']} per case, at {data['height']} x "
-            f"{data['width']} pixels (the resampled image), scored in fp32."
+            f"{FORMULAS['dice']} and {FORMULAS['iou']} per case{_per_class(study)}, "
+            f"{data['size']}, scored in fp32."
         ),
         (
             f"A case whose reference and prediction are both empty has no score and is left out; an "
@@ -231,3 +231,9 @@ def _comparison(study: StudyRecords, dice: pd.DataFrame, arm: str) -> dict[str, 
         "df": result.df,
         "p": result.p,
     }
+
+
+def _per_class(study: StudyRecords) -> str:
+    """What several classes do to the unit that is scored."""
+    names = study.manifest.dataset["classes"]
+    return f" and class ({', '.join(names)}; each counts once)" if len(names) > 1 else ""

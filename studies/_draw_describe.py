@@ -100,9 +100,8 @@ def _costs(spec: GridSpec, size: tuple[int, ...]) -> list[NodeCost]:
     from unetpp.models.cost import count_macs, count_trainable
     from unetpp.models.unetpp import UNetPlusPlus
 
-    height, width = size
     with torch.random.fork_rng(devices=[]):
         model = UNetPlusPlus(spec)
-    macs = count_macs(model, in_channels=spec.in_channels, height=height, width=width)
+    macs = count_macs(model, in_channels=spec.in_channels, shape=size)
     grid = count_parameters(spec), count_grid_macs(spec, size)
     return node_costs(spec, size, encoder=(count_trainable(model) - grid[0], macs - grid[1]))

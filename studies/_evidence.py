@@ -13,12 +13,16 @@ from studies._prepare import Prepared
 from studies._progress import Reporter
 from unetpp.models.cost import count_macs, count_trainable, measure_latency
 from unetpp.models.unetpp import UNetPlusPlus, prune
-from unetpp.run import load_run, predict_cases
+from studies._names import by
+from unetpp.data.datasets import Dataset
+from unetpp.run import load_run, predict_case
 from unetpp.store import LatencyRecord, RecordStore
 from unetpp.training.device import machine_of
 
 _LATENCY_ROUNDS = 15
 _LATENCY_CALLS = 7
+# Pixels of a side of a picture whose cases differ in size.
+_SHOWN_SIDE = 256
 
 
 def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> None:
@@ -31,11 +35,11 @@ def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> No
     if any(r.machine == machine.fingerprint for r in store.latencies(ready.study.name)):
         return
     networks = _stand_alone_networks(ready)
-    channels, height, width = bench.dataset.images.shape[1:]
+    channels = bench.dataset.in_channels
     with reporter.counting("timing the networks") as on_round:
         times = measure_latency(
             {f"{arm} {output}": network for (arm, output), network in networks.items()},
-            shape=(1, channels, height, width),
+            shape=(1, channels, *bench.shape),
             rounds=_LATENCY_ROUNDS,
             calls=_LATENCY_CALLS,
             seed=bench.seed,
@@ -44,7 +48,7 @@ def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> No
     cost = {
         key: (
             count_trainable(network),
-            count_macs(network, in_channels=channels, height=height, width=width),
+            count_macs(network, in_channels=channels, shape=bench.shape),
         )
         for key, network in networks.items()
     }
@@ -58,8 +62,7 @@ def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> No
                 num_parameters=cost[arm, output][0],
                 macs=cost[arm, output][1],
                 batch=1,
-                height=height,
-                width=width,
+                size=by(bench.shape),
                 num_threads=torch.get_num_threads(),
                 device=bench.device,
                 round=index,
@@ -78,37 +81,66 @@ def draw_overlays(ready: Prepared, folder: Path) -> Overlays | None:
 
     None when no case has a score, because truth and prediction are empty everywhere.
     """
-    dataset = ready.bench.dataset
+    bench = ready.bench
     chosen = choose_cases(load_study(folder, ready.study.name))
     if not chosen:
         return None
-    index = np.array([dataset.case_ids.index(choice.case) for choice in chosen])
-    predictions = np.stack(
-        [
-            np.stack(
-                [
-                    predict_cases(ready.bench, spec, choice.fold, [choice.case])[0]
-                    for spec in ready.specs.values()
-                ]
-            )
-            for choice in chosen
-        ]
-    )
+    pictures = [
+        _picture(
+            bench.dataset,
+            choice.case,
+            [predict_case(bench, spec, choice.fold, choice.case) for spec in ready.specs.values()],
+        )
+        for choice in chosen
+    ]
     return Overlays(
         case_ids=tuple(choice.case for choice in chosen),
         reasons=tuple(choice.reason for choice in chosen),
         arms=tuple(ready.specs),
-        images=_displayable(dataset.images[index]),
-        masks=dataset.masks[index],
-        predictions=predictions.astype(np.uint8),
+        images=np.stack([image for image, _, _ in pictures]),
+        masks=np.stack([mask for _, mask, _ in pictures]),
+        predictions=np.stack([predictions for _, _, predictions in pictures]),
     )
+
+
+def _picture(
+    dataset: Dataset, case: str, predictions: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A case as it is shown: image uint8 [H, W, 3], mask [H, W], one prediction an arm [a, H, W].
+
+    Of a volume it is the slice across the last axis with the most foreground. Cases of different
+    sizes are brought to one for the eye, masks by their nearest pixel.
+    """
+    position = dataset.case_ids.index(case)
+    image, mask = dataset.arrays.image(position), _one_plane(dataset.arrays.mask(position))
+    found = np.stack([_one_plane(prediction) for prediction in predictions])
+    if mask.ndim == 3:
+        best = int((mask > 0).sum(axis=(0, 1)).argmax())
+        image, mask, found = image[..., best], mask[..., best], found[..., best]
+    image = _displayable(image)
+    if dataset.shape is None:
+        rows, columns = ((np.arange(_SHOWN_SIDE) * side) // _SHOWN_SIDE for side in mask.shape)
+        image = image[rows][:, columns]
+        mask = mask[rows][:, columns]
+        found = found[:, rows][:, :, columns]
+    return image, mask, found
+
+
+def _one_plane(mask: np.ndarray) -> np.ndarray:
+    """Class indices [*S] of a mask [M, *S]; where classes overlap, the last is on top."""
+    if len(mask) == 1:
+        return mask[0]
+    order = np.arange(1, len(mask) + 1, dtype=np.uint8).reshape(-1, *(1,) * (mask.ndim - 1))
+    return (order * (mask > 0)).max(axis=0)
 
 
 def _stand_alone_networks(ready: Prepared) -> dict[tuple[str, str], UNetPlusPlus]:
     """(arm, output) -> the network that yields it, with the weights of the first fold."""
     networks: dict[tuple[str, str], UNetPlusPlus] = {}
-    _, held_out = ready.bench.folds.indices(ready.bench.dataset, 0)
-    image = torch.from_numpy(ready.bench.dataset.images[held_out[:1]]).to(ready.bench.device)
+    # Any image does: what is compared are two ways to compute the same.
+    generator = torch.Generator().manual_seed(0)
+    channels = ready.bench.dataset.in_channels
+    image = torch.randn(1, channels, *ready.bench.shape, generator=generator).to(ready.bench.device)
     for arm, spec in ready.specs.items():
         model = load_run(ready.bench, spec, 0).eval()
         pruned = {depth: prune(model, depth=depth) for depth in spec.heads}
@@ -120,10 +152,9 @@ def _stand_alone_networks(ready: Prepared) -> dict[tuple[str, str], UNetPlusPlus
     return networks
 
 
-def _displayable(images: np.ndarray) -> np.ndarray:
-    """uint8 [n, H, W, 3] with the intensities of each image stretched over the whole range."""
-    low = images.min(axis=(1, 2, 3), keepdims=True)
-    high = images.max(axis=(1, 2, 3), keepdims=True)
-    stretched = np.round(255 * (images - low) / np.maximum(high - low, 1e-6)).astype(np.uint8)
-    colour = stretched[:, :3] if stretched.shape[1] >= 3 else stretched[:, [0, 0, 0]]
-    return np.ascontiguousarray(np.moveaxis(colour, 1, 3))
+def _displayable(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] of [C, H, W], with its intensities stretched over the whole range."""
+    low, high = image.min(), image.max()
+    stretched = np.round(255 * (image - low) / max(high - low, 1e-6)).astype(np.uint8)
+    colour = stretched[:3] if len(stretched) >= 3 else stretched[[0, 0, 0]]
+    return np.ascontiguousarray(np.moveaxis(colour, 0, 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from unetpp.errors import UserError
 
@@ -20,3 +20,8 @@ def pick(name: str, known: Iterable[str], *, what: str) -> str:
     near = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}"
     raise UserError(f"{what} must be a known name, but got {name!r}; {hint}")
+
+
+def by(shape: Sequence[int]) -> str:
+    """Sides as people write them: "96 x 96"."""
+    return " x ".join(map(str, shape))

@@ -8,24 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studies._names import pick
+import numpy as np
+import torch
+
+from studies._names import by, pick
 from studies._progress import Reporter
 from studies._study import Arm, Frame, Setting, Study
 from unetpp import provenance
 from unetpp.data.datasets import Dataset
-from unetpp.data.folds import Folds, make_folds, read_folds, write_folds
-from unetpp.data.formats import load_folder
+from unetpp.data.folds import Folds, make_folds
+from unetpp.data.folds_file import read_folds, write_folds
+from unetpp.data.split_plan import SplitPlan
+from unetpp.data.loading import load_dataset
+from unetpp.data.normalise import fit_scaling
 from unetpp.data.phantoms import make_phantoms
 from unetpp.errors import UserError
 from unetpp.grid import plain_encoder
 from unetpp.models.cost import count_macs, count_trainable
-from unetpp.models.encoders import describe_encoder, weights_fingerprint
+from unetpp.models.encoders import describe_encoder, trained_scale, weights_fingerprint
 from unetpp.models.unetpp import UNetPlusPlus
-from unetpp.recipe import TrainRecipe
+from unetpp.recipe import AUGMENTATIONS, Normalisation, TrainRecipe
 from unetpp.run import NUMBERS_VERSION, Bench
 from unetpp.spec import GridSpec
 from unetpp.store import ArmEntry, RecordStore, StudyManifest
 from unetpp.training.device import resolve_device, supports_bf16
+from unetpp.training.feed import Feed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +61,10 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
     folds = _frozen_folds(dataset, setting)
     frame = Frame(
         encoder=frame_encoder,
-        in_channels=dataset.images.shape[1],
+        in_channels=dataset.in_channels,
         widths=tuple(scale.width * 2**level for level in range(scale.depth)),
+        classes=dataset.labels.num_logits,
+        spatial_dims=3 if dataset.spatial_dims == 3 else 2,
     )
     recipe = TrainRecipe(
         epochs=scale.epochs,
@@ -64,7 +73,11 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
         encoder_weights=fingerprint,
         encoder_rate=setting.encoder_rate,
         precision="bf16" if setting.bf16 and supports_bf16(device) else "fp32",
+        normalisation=_normalisation(setting),
+        patch=_patch(setting, dataset),
+        augmentation=AUGMENTATIONS[pick(setting.augment, AUGMENTATIONS, what="`--augment`")],
     )
+    _check_fed(dataset, recipe)
     bench = Bench(
         dataset=dataset,
         folds=folds,
@@ -86,14 +99,8 @@ def load_data(setting: Setting, reporter: Reporter) -> Dataset:
     scale = setting.scale
     if setting.data is None:
         return make_phantoms(num_cases=scale.num_cases, size=scale.size, seed=setting.seed)
-    with reporter.counting(f"reading {setting.data.name}") as on_case:
-        return load_folder(
-            setting.data,
-            size=scale.size,
-            group_column=setting.group,
-            stratify_column=setting.stratify,
-            on_case=on_case,
-        )
+    with reporter.counting(f"reading {setting.data.folder.name}") as on_case:
+        return load_dataset(setting.data, on_case=on_case)
 
 
 def keep_promise(store: RecordStore, ready: Prepared, folder: Path) -> None:
@@ -145,31 +152,95 @@ def _encoder_weights(setting: Setting) -> tuple[Path | str | None, str | None]:
     return file, weights_fingerprint(file)
 
 
+def _normalisation(setting: Setting) -> Normalisation:
+    if setting.normalise != "fixed":
+        return Normalisation(kind=setting.normalise)
+    if setting.encoder == "plain":
+        raise UserError(
+            "`--normalise fixed` is what a pretrained encoder was trained with, but the encoder is "
+            "plain; add, for example, --encoder resnet18, or normalise by case"
+        )
+    mean, deviation = trained_scale(setting.encoder)
+    return Normalisation(kind="fixed", mean=mean, deviation=deviation)
+
+
+def _patch(setting: Setting, dataset: Dataset) -> tuple[int, ...] | None:
+    """One side stands for all."""
+    patch = setting.patch
+    return patch * dataset.spatial_dims if patch is not None and len(patch) == 1 else patch
+
+
+def _check_fed(dataset: Dataset, recipe: TrainRecipe) -> None:
+    """That the cases can be fed so, before anything is trained."""
+    every = np.arange(len(dataset))
+    scaling = fit_scaling(recipe.normalisation, dataset, every)
+    Feed(dataset, every, scaling, torch.device("cpu"), patch=recipe.patch)
+
+
+def _foreground_share(dataset: Dataset) -> float:
+    pixels = sum(fact.num_pixels for fact in dataset.facts)
+    return sum(sum(fact.class_pixels) for fact in dataset.facts) / pixels
+
+
+def _scheme_text(folds: Folds) -> str:
+    """How the cases were divided, in words."""
+    plan = folds.plan
+    number = f"{plan.num_folds or folds.num_folds}"
+    text = {
+        "k-fold": f"{number}-fold cross-validation",
+        "leave-one-group-out": f"leave-one-group-out cross-validation ({number} folds)",
+        "blocks": f"cross-validation over {number} contiguous blocks of every stack",
+        "given": f"cross-validation over the {number} folds that the data bring",
+    }[plan.scheme]
+    if plan.repeats > 1:
+        text = f"{plan.repeats} rounds of {text}"
+    return f"{text}, {plan.gap} cases beside a block left out" if plan.gap else text
+
+
+def _size_text(setting: Setting, bench: Bench) -> str:
+    """At what size cases are scored, in words."""
+    shape = bench.dataset.shape
+    resized = setting.data is None or setting.data.size is not None
+    whole = "at their stored sizes" if shape is None else f"at {by(shape)} pixels"
+    if shape is not None and resized and setting.data is not None:
+        whole += " (the resampled image)"
+    patch = bench.recipe.patch
+    return whole if patch is None else f"{whole}, in windows of {by(patch)}"
+
+
 def _frozen_folds(dataset: Dataset, setting: Setting) -> Folds:
     """The folds of the study folder where it has some for this data, else new ones."""
     path = setting.out / "folds.json"
-    fresh = make_folds(dataset, num_folds=setting.scale.num_folds, seed=setting.seed)
+    plan = _plan(dataset, setting)
+    fresh = make_folds(dataset, plan)
     if not path.is_file():
         return fresh
     kept = read_folds(path)
     # A later version of scikit-learn may deal the cases otherwise; what was frozen stays.
-    same = (kept.dataset_hash, kept.num_folds, kept.seed) == (
-        fresh.dataset_hash,
-        fresh.num_folds,
-        fresh.seed,
+    return kept if (kept.dataset_hash, kept.plan) == (dataset.hash, plan) else fresh
+
+
+def _plan(dataset: Dataset, setting: Setting) -> SplitPlan:
+    num_folds = setting.num_folds
+    if num_folds is None and setting.scheme in ("k-fold", "blocks"):
+        num_folds = setting.scale.num_folds
+    return SplitPlan(
+        scheme=setting.scheme,
+        num_folds=num_folds,
+        seed=setting.seed,
+        repeats=setting.repeats,
+        test_share=setting.test_share,
+        gap=setting.gap,
+        given=dataset.given_folds if setting.scheme == "given" else (),
     )
-    return kept if same else fresh
 
 
 def _manifest(
     study: Study, bench: Bench, specs: Mapping[str, GridSpec], setting: Setting
 ) -> StudyManifest:
     dataset, folds = bench.dataset, bench.folds
-    _, channels, height, width = dataset.images.shape
     entries = tuple(
-        _entry(arm, specs[arm.name], height=height, width=width)
-        for arm in study.arms
-        if arm.name in specs
+        _entry(arm, specs[arm.name], shape=bench.shape) for arm in study.arms if arm.name in specs
     )
     return StudyManifest(
         study=study.name,
@@ -184,20 +255,23 @@ def _manifest(
             "description": dataset.description,
             "num_cases": len(dataset),
             "num_groups": len(set(dataset.groups)),
-            "channels": channels,
-            "height": height,
-            "width": width,
-            "foreground_share": float(dataset.masks.mean()),
-            "num_empty": int((~dataset.masks.any(axis=(1, 2))).sum()),
+            "channels": dataset.in_channels,
+            "classes": list(dataset.labels.names),
+            "size": _size_text(setting, bench),
+            "foreground_share": _foreground_share(dataset),
+            "num_empty": sum(not any(fact.class_pixels) for fact in dataset.facts),
         },
         split_hash=folds.hash,
         folds={
             "num_folds": folds.num_folds,
             "seed": folds.seed,
             "hash": folds.hash,
+            "scheme": _scheme_text(folds),
             "sizes": [len(cases) for cases in folds.test_cases],
-            "group": setting.group,
-            "stratify": setting.stratify,
+            "train_sizes": [len(folds.train_cases(fold)) for fold in range(folds.num_folds)],
+            "num_set_aside": len(folds.held_out_test),
+            "group": None if setting.data is None else setting.data.group_column,
+            "stratify": None if setting.data is None else setting.data.stratify_column,
         },
         seed=bench.seed,
         numbers_version=NUMBERS_VERSION,
@@ -206,13 +280,14 @@ def _manifest(
 
 def _flat(manifest: StudyManifest) -> dict[str, Any]:
     recipe = {k: v for k, v in json.loads(manifest.recipe).items() if k != "augmentation"}
-    folds = {k: manifest.folds[k] for k in ("num_folds", "group", "stratify")}
-    shape = {k: manifest.dataset[k] for k in ("name", "num_cases", "channels", "height", "width")}
+    folds = {k: manifest.folds[k] for k in ("num_folds", "scheme", "group", "stratify")}
+    kept = ("name", "num_cases", "channels", "classes", "size")
+    data = {k: manifest.dataset[k] for k in kept}
     networks = {f"network of {arm.name}": arm.spec_id for arm in manifest.arms}
     return {
         **recipe,
         **folds,
-        **shape,
+        **data,
         **networks,
         "seed": manifest.seed,
         "augmentation": json.dumps(json.loads(manifest.recipe)["augmentation"]),
@@ -222,7 +297,7 @@ def _flat(manifest: StudyManifest) -> dict[str, Any]:
     }
 
 
-def _entry(arm: Arm, spec: GridSpec, *, height: int, width: int) -> ArmEntry:
+def _entry(arm: Arm, spec: GridSpec, *, shape: tuple[int, ...]) -> ArmEntry:
     """The arm as it is promised; its network is built and run once to count its cost.
 
     Raises:
@@ -230,7 +305,7 @@ def _entry(arm: Arm, spec: GridSpec, *, height: int, width: int) -> ArmEntry:
     """
     model = UNetPlusPlus(spec)
     try:
-        macs = count_macs(model, in_channels=spec.in_channels, height=height, width=width)
+        macs = count_macs(model, in_channels=spec.in_channels, shape=shape)
     except UserError:
         raise
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -238,7 +313,7 @@ def _entry(arm: Arm, spec: GridSpec, *, height: int, width: int) -> ArmEntry:
             raise
         reason = " ".join(str(error).split())[:120]
         raise UserError(
-            f"the encoder must take images of {height} x {width}, but {spec.encoder.name} does not "
+            f"the encoder must take images of {by(shape)}, but {spec.encoder.name} does not "
             f"({reason}); choose another --size or --encoder"
         ) from error
     return ArmEntry(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import torch
 
 from studies._study import Frame, Scale, Study
+from unetpp.data.normalise import Scaling
+from unetpp.data.phantoms import make_phantoms
 from unetpp.drawing import draw
 from unetpp.grid import plain_encoder
 from unetpp.models.cost import count_macs, count_trainable
@@ -14,7 +17,8 @@ from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
 from unetpp.training.device import resolve_device, supports_bf16
-from unetpp.training.loop import Batches, train
+from unetpp.training.feed import Feed
+from unetpp.training.loop import train
 
 
 def describe_study(study: Study, *, scale: Scale) -> str:
@@ -27,10 +31,12 @@ def describe_study(study: Study, *, scale: Scale) -> str:
         encoder=plain_encoder(scale.depth, width=scale.width),
         in_channels=1,
         widths=tuple(scale.width * 2**level for level in range(scale.depth)),
+        classes=1,
+        spatial_dims=2,
     )
     specs = {arm.name: arm.network(frame) for arm in study.arms}
     macs = {
-        name: count_macs(UNetPlusPlus(spec), in_channels=1, height=scale.size, width=scale.size)
+        name: count_macs(UNetPlusPlus(spec), in_channels=1, shape=(scale.size, scale.size))
         for name, spec in specs.items()
     }
     seconds = seconds_per_image(specs[study.baseline], scale)
@@ -65,17 +71,20 @@ def _arm_line(study: Study, name: str, spec: GridSpec, macs: int) -> str:
 
 
 def seconds_per_image(spec: GridSpec, scale: Scale) -> float:
-    """Training time for one image of one epoch, from two steps on random images."""
-    device = resolve_device(None)
-    images = torch.randn(2 * scale.batch_size, 1, scale.size, scale.size, device=device)
-    batches = Batches(images=images, masks=(images > 1).float())
-    few = Batches(images=images[:1], masks=batches.masks[:1])
+    """Training time for one image of one epoch, from two steps on embedded images."""
+    device = torch.device(resolve_device(None))
+    dataset = make_phantoms(num_cases=2 * scale.batch_size, size=scale.size, seed=0)
+    every = np.arange(len(dataset))
+    feed, few = (
+        Feed(dataset, index, Scaling(mean=(), deviation=()), device, patch=None)
+        for index in (every, every[:1])
+    )
     model = UNetPlusPlus(spec).to(device).to(memory_format=torch.channels_last)
     recipe = TrainRecipe(
         epochs=3,
         batch_size=scale.batch_size,
-        precision="bf16" if supports_bf16(device) else "fp32",
+        precision="bf16" if supports_bf16(str(device)) else "fp32",
     )
     marks: list[float] = []
-    train(model, batches, few, recipe, on_epoch=lambda _: marks.append(time.perf_counter()))
-    return (marks[2] - marks[1]) / len(images)
+    train(model, feed, few, recipe, seed=0, on_epoch=lambda _: marks.append(time.perf_counter()))
+    return (marks[2] - marks[1]) / len(dataset)

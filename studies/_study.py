@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from unetpp.spec import EncoderSpec, GridSpec
+
+if TYPE_CHECKING:
+    from unetpp.data.loading import DataOptions
+    from unetpp.data.split_plan import Scheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +22,25 @@ class Frame:
         encoder: the nodes of column 0.
         widths: channels of the decoder nodes, finest level first.
         in_channels: of the images.
+        classes: logits a pixel.
+        spatial_dims: 2 for images, 3 for volumes.
     """
 
     encoder: EncoderSpec
     widths: tuple[int, ...]
     in_channels: int
+    classes: int
+    spatial_dims: Literal[2, 3]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every preset of `unetpp.grid` takes by name."""
+        return {
+            "widths": self.widths,
+            "in_channels": self.in_channels,
+            "classes": self.classes,
+            "spatial_dims": self.spatial_dims,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +65,7 @@ class Scale:
     Attributes:
         depth: of the grid.
         width: filters of level 0; level i has `width` x 2^i.
-        size: height and width, in pixels, to which every case is resampled.
+        size: pixels to which every side of a case is resampled.
         num_folds, epochs, batch_size: of the cross-validation and its training.
         num_cases: of the embedded data; a folder is always taken whole.
     """
@@ -95,8 +114,12 @@ class Setting:
     Attributes:
         scale: of the study, with what the command line changed.
         arms: names of the arms to run; empty for all.
-        data: folder with images/ and masks/; None for the embedded data.
-        group, stratify: columns of index.csv; see `load_folder`.
+        data: the user's folder and how it is read; None for the embedded data.
+        scheme, num_folds, repeats, test_share, gap: see `SplitPlan`; `num_folds` None is that of
+            the scale, where the scheme wants a number.
+        patch: see `TrainRecipe`.
+        normalise: "case", "dataset", or "fixed" for what the timm encoder was trained with.
+        augment: name of a preset in `unetpp.data.augment`.
         encoder: "plain" or a timm model.
         encoder_weights: None, "hub" or the path of a safetensors file.
         encoder_rate: share of the learning rate that a timm encoder gets; 0 freezes it.
@@ -110,9 +133,15 @@ class Setting:
 
     scale: Scale
     arms: tuple[str, ...]
-    data: Path | None
-    group: str | None
-    stratify: str | None
+    data: DataOptions | None
+    scheme: Scheme
+    num_folds: int | None
+    repeats: int
+    test_share: float
+    gap: int
+    patch: tuple[int, ...] | None
+    normalise: Literal["case", "dataset", "fixed"]
+    augment: str
     encoder: str
     encoder_weights: str | None
     encoder_rate: float

@@ -7,9 +7,30 @@ import textwrap
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from studies._options import (
+    Cache,
+    Classes,
+    Folds,
+    Gap,
+    Group,
+    Layout,
+    Masks,
+    Repeats,
+    Size,
+    SkipEmpty,
+    Slices,
+    Split,
+    Stratify,
+    TestShare,
+    data_options,
+    embedded_side,
+    parse_sides,
+    warn_ignored,
+)
 
 if TYPE_CHECKING:
     from reports import Report
@@ -78,7 +99,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder with images/, masks/ and, if there, index.csv. Default: embedded, generated images.",
+            help="Your images and masks. Default: embedded, generated images.",
         ),
     ] = None,
     out: Annotated[
@@ -91,16 +112,6 @@ def run(
     arms: Annotated[
         str | None,
         typer.Option(metavar="A,B,..", help="Only these arms; the baseline always takes part."),
-    ] = None,
-    folds: Annotated[
-        int | None, typer.Option(metavar="K", min=2, help="Folds of the cross-validation.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Passes over the training folds.")
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(metavar="PIXELS", min=8, help="Resample every case to this height and width."),
     ] = None,
     depth: Annotated[
         int | None, typer.Option(metavar="D", min=1, help="Deepest level of the grid.")
@@ -122,7 +133,8 @@ def run(
         str | None,
         typer.Option(
             metavar="FILE|hub",
-            help="Start the timm encoder from a .safetensors file, or from timm's own weights (downloaded). Default: untrained.",
+            help="Start the timm encoder from a .safetensors file, or from timm's own weights "
+            "(downloaded). Default: untrained.",
         ),
     ] = None,
     encoder_rate: Annotated[
@@ -132,19 +144,8 @@ def run(
             help="Learning rate of a timm encoder as a share of --lr; 0 freezes it.",
         ),
     ] = 1.0,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of index.csv whose cases stay in one fold (patient, video). Default: group, if there.",
-        ),
-    ] = None,
-    stratify: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of index.csv that the folds balance. Default: share of foreground.",
-        ),
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Passes over the training folds.")
     ] = None,
     lr: Annotated[
         float,
@@ -152,9 +153,42 @@ def run(
             metavar="RATE", help="Peak learning rate; pretrained or transformer encoders want less."
         ),
     ] = 5e-3,
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Train on patches of 96 or 64x64x64 pixels and slide a window of this size over "
+            "the cases. Default: whole cases.",
+        ),
+    ] = None,
+    augment: Annotated[
+        str, typer.Option(metavar="NAME", help="none, light, standard or strong.")
+    ] = "standard",
+    normalise: Annotated[
+        Literal["case", "dataset", "fixed"],
+        typer.Option(
+            metavar="RULE",
+            help="Intensities by the mean and deviation of each case, of the training cases "
+            "(dataset), or of what the timm encoder was trained on (fixed).",
+        ),
+    ] = "case",
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of folds, training and embedded data.")
     ] = 0,
+    layout: Layout = None,
+    masks: Masks = None,
+    classes: Classes = None,
+    slices: Slices = None,
+    skip_empty: SkipEmpty = False,
+    size: Size = None,
+    group: Group = None,
+    stratify: Stratify = None,
+    cache: Cache = None,
+    split: Split = "k-fold",
+    folds: Folds = None,
+    repeats: Repeats = 1,
+    test_share: TestShare = 0.0,
+    gap: Gap = 0,
     device: Annotated[
         str | None,
         typer.Option(
@@ -181,17 +215,35 @@ def run(
     from studies._study import Setting
 
     chosen = find_study(study)
-    if data is None and (group or stratify):
-        warnings.warn("--group and --stratify are ignored: they need --data", stacklevel=1)
     scale = chosen.quick if quick else chosen.embedded if data is None else chosen.folder
-    changes = {"num_folds": folds, "epochs": epochs, "size": size, "depth": depth, "width": width}
+    changes = {"epochs": epochs, "depth": depth, "width": width}
+    scale = replace(scale, **{name: v for name, v in changes.items() if v is not None})
+    sides = parse_sides(size, default=None if patch else (scale.size,))
+    reading = None
+    if data is not None:
+        reading = data_options(
+            data, layout=layout, masks=masks, classes=classes, slices=slices,
+            skip_empty=skip_empty, size=sides, group=group, stratify=stratify, cache=cache,
+        )  # fmt: skip
+    else:
+        ignored = {"--layout": layout, "--masks": masks, "--classes": classes, "--slices": slices,
+                   "--skip-empty": skip_empty, "--group": group, "--stratify": stratify,
+                   "--cache": cache}  # fmt: skip
+        warn_ignored(ignored, "they need --data")
+        scale = replace(scale, size=embedded_side(size, scale.size))
     parts = [study, data.resolve().name if data else "", "quick" if quick else ""]
     setting = Setting(
-        scale=replace(scale, **{name: v for name, v in changes.items() if v is not None}),
+        scale=scale,
         arms=tuple(arms.split(",")) if arms else (),
-        data=data,
-        group=group,
-        stratify=stratify,
+        data=reading,
+        scheme=split,
+        num_folds=folds,
+        repeats=repeats,
+        test_share=test_share,
+        gap=gap,
+        patch=parse_sides(patch, default=None),
+        normalise=normalise,
+        augment=augment,
         encoder=encoder,
         encoder_weights=encoder_weights,
         encoder_rate=encoder_rate,

@@ -18,7 +18,7 @@ from unetpp.spec import GridSpec
 
 
 def _unet(frame: Frame) -> GridSpec:
-    return unet(frame.encoder, widths=frame.widths, in_channels=frame.in_channels)
+    return unet(frame.encoder, **frame.options)
 
 
 def _wide_unet(frame: Frame) -> GridSpec:
@@ -26,23 +26,19 @@ def _wide_unet(frame: Frame) -> GridSpec:
 
 
 def _unet_plus(frame: Frame) -> GridSpec:
-    return unet_plus(frame.encoder, widths=frame.widths, in_channels=frame.in_channels)
+    return unet_plus(frame.encoder, **frame.options)
 
 
 def _unetpp(frame: Frame) -> GridSpec:
-    return unetpp(frame.encoder, widths=frame.widths, in_channels=frame.in_channels)
+    return unetpp(frame.encoder, **frame.options)
 
 
 def _unet_plus_ds(frame: Frame) -> GridSpec:
-    return unet_plus(
-        frame.encoder, widths=frame.widths, in_channels=frame.in_channels, deep_supervision=True
-    )
+    return unet_plus(frame.encoder, **frame.options, deep_supervision=True)
 
 
 def _unetpp_ds(frame: Frame) -> GridSpec:
-    return unetpp(
-        frame.encoder, widths=frame.widths, in_channels=frame.in_channels, deep_supervision=True
-    )
+    return unetpp(frame.encoder, **frame.options, deep_supervision=True)
 
 
 STUDY = Study(

@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from unetpp.data.datasets import ArraysInMemory, Dataset
+from unetpp.data.labels import BINARY, Labels
+from unetpp.data.normalise import Scaling
 from unetpp.grid import no_skips, plain_encoder, unet, unet3plus, unet_e, unet_plus, unetpp
 from unetpp.spec import GridSpec, Node, NodeInputs, NodeWidth, restricted
+from unetpp.training.feed import Feed
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -102,3 +107,28 @@ def image_for(spec: GridSpec, data: st.DataObject, *, batch: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     shape = (batch, spec.in_channels, *size)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def dataset_of(
+    images: np.ndarray, masks: np.ndarray, *, labels: Labels = BINARY, **changes: Any
+) -> Dataset:
+    """A dataset in memory: images [N, C, *S], masks [N, M, *S]; each case is its own group."""
+    case_ids = changes.pop("case_ids", tuple(f"case_{k:03d}" for k in range(len(images))))
+    arrays = ArraysInMemory(case_ids, images.astype(np.float32), masks.astype(np.uint8), labels)
+    fields: dict[str, Any] = {
+        "name": "small",
+        "description": "Made for a test.",
+        "case_ids": case_ids,
+        "groups": case_ids,
+        "strata": ("all",) * len(case_ids),
+        "labels": labels,
+        "arrays": arrays,
+    }
+    return Dataset(**(fields | changes))
+
+
+def feed_of(dataset: Dataset, *, patch: tuple[int, ...] | None = None) -> Feed:
+    """All its cases, each normalised by itself, on the CPU."""
+    every = np.arange(len(dataset))
+    by_case = Scaling(mean=(), deviation=())
+    return Feed(dataset, every, by_case, torch.device("cpu"), patch=patch)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unetpp.data.folds import make_folds
 from unetpp.data.phantoms import make_phantoms
+from unetpp.data.split_plan import SplitPlan
 from unetpp.grid import plain_encoder, unet, unetpp
 from unetpp.recipe import TrainRecipe
 from unetpp.run import Bench
@@ -18,7 +19,7 @@ def tiny_bench(folder: Path, *, seed: int = 0, epochs: int = 2) -> Bench:
     dataset = make_phantoms(num_cases=12, size=16, seed=0)
     return Bench(
         dataset=dataset,
-        folds=make_folds(dataset, num_folds=3, seed=0),
+        folds=make_folds(dataset, SplitPlan(num_folds=3, seed=0)),
         recipe=TrainRecipe(epochs=epochs, batch_size=4),
         seed=seed,
         device="cpu",

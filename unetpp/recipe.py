@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -19,11 +20,24 @@ class Augmentation:
     """Random changes of a training batch, drawn anew for every image; image and mask move together.
 
     Attributes:
-        flip: probability of each mirroring, left-right and up-down.
-        rotation: largest angle, in degrees, either way.
+        flip: probability of each mirroring, along every axis.
+        rotation: largest angle, in degrees, either way; of volumes, within the plane of the last
+            two axes.
         zoom: range of the scale factor; above 1 enlarges.
         intensity: largest relative change of contrast and, in units of the image's standard
             deviation, of brightness. The mask is left alone.
+        tilt: volumes only: largest angle, in degrees, about each of the other two axes.
+        elastic: largest shift of a smooth deformation along each axis, as a share of the shortest
+            side; at most 0.07, so that nothing folds.
+        gamma: largest logarithm of the exponent that bends intensities between the least and the
+            greatest of each channel.
+        noise: largest standard deviation of Gaussian noise, in units of the image's; half of the
+            images get none.
+        blur: largest standard deviation of a Gaussian blur, in pixels of the finest axis; half of
+            the images get none.
+
+    Raises:
+        UserError: on a value out of range.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _NO_OTHER_FIELDS
@@ -32,6 +46,68 @@ class Augmentation:
     rotation: float = 180.0
     zoom: tuple[float, float] = (0.8, 1.25)
     intensity: float = 0.2
+    tilt: float = 0.0
+    elastic: float = 0.0
+    gamma: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1 or not 0 < self.zoom[0] <= self.zoom[1]:
+            raise UserError(
+                "`flip` must lie between 0 and 1 and `zoom` be a range above 0, but got "
+                f"flip={self.flip}, zoom={self.zoom}"
+            )
+        names = ("rotation", "intensity", "tilt", "gamma", "noise", "blur")
+        below = {name: getattr(self, name) for name in names if not getattr(self, name) >= 0}
+        if below:
+            raise UserError(f"strengths of an augmentation must be at least 0, but got {below}")
+        if not 0 <= self.elastic <= 0.07:
+            raise UserError(
+                f"`elastic` must be at least 0 and at most 0.07 of a side, but got {self.elastic}"
+            )
+
+
+# What --augment of the command can be.
+AUGMENTATIONS: Mapping[str, Augmentation | None] = {
+    "none": None,
+    "light": Augmentation(rotation=15.0, zoom=(0.9, 1.1), intensity=0.1),
+    "standard": Augmentation(),
+    "strong": Augmentation(
+        zoom=(0.7, 1.4), intensity=0.3, tilt=30.0, elastic=0.05, gamma=0.3, noise=0.2, blur=1.0
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalisation:
+    """How intensities are brought to a common scale: (x - mean) / deviation, channel by channel.
+
+    Attributes:
+        kind: "case": by the mean and the deviation of the image itself, because microscopes,
+            stains and scanners differ more in their scale than in what is seen. "dataset": by
+            those of all pixels of the training cases, where the scale has a meaning (CT).
+            "fixed": by `mean` and `deviation`, as pretrained encoders want.
+        mean, deviation: one a channel; only for "fixed".
+
+    Raises:
+        UserError: "fixed" without as many deviations above 0 as means, or others with any.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _NO_OTHER_FIELDS
+
+    kind: Literal["case", "dataset", "fixed"] = "case"
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.kind == "fixed") != bool(self.mean) or len(self.mean) != len(self.deviation):
+            raise UserError(
+                "a normalisation has a mean and a deviation for each channel if it is fixed and "
+                f"none otherwise, but got {self.kind} with {self.mean} and {self.deviation}"
+            )
+        if not all(value > 0 for value in self.deviation):
+            raise UserError(f"deviations must be above 0, but got {self.deviation}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +134,12 @@ class TrainRecipe:
             the statistics of its norms change, and it drops nothing. What is new beside its
             weights (the levels of a simple pyramid) learns at the full rate. The frozen
             parameters count as parameters of the network. The plain encoder takes only 1.
+        normalisation: see `Normalisation`.
+        patch: height and width (depth, height and width) of what a step sees of a case, drawn
+            anew in every epoch; scoring slides a window of this size over the case. None feeds
+            whole cases, which must then have one size.
+        foreground_share: of patches that are drawn around a foreground pixel; the others lie
+            anywhere.
 
     Raises:
         UserError: on a value out of range.
@@ -74,6 +156,9 @@ class TrainRecipe:
     precision: Literal["fp32", "bf16"] = "fp32"
     encoder_weights: str | None = None
     encoder_rate: float = 1.0
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    patch: tuple[int, ...] | None = None
+    foreground_share: float = 1 / 3
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -88,6 +173,15 @@ class TrainRecipe:
             )
         if not 0 < self.threshold < 1:
             raise UserError(f"`threshold` must lie between 0 and 1, but got {self.threshold}")
+        if self.patch is not None and (len(self.patch) not in (2, 3) or min(self.patch) < 1):
+            raise UserError(
+                "`patch` must have two or three sides of at least 1 pixel, but got "
+                f"{'x'.join(map(str, self.patch))}"
+            )
+        if not 0 <= self.foreground_share <= 1:
+            raise UserError(
+                f"`foreground_share` must lie between 0 and 1, but got {self.foreground_share}"
+            )
         if not 0 <= self.encoder_rate <= 1:
             raise UserError(
                 "`encoder_rate` must lie between 0 (frozen) and 1 (the learning rate of the "

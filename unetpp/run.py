@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,18 +18,21 @@ from safetensors.torch import load_file, save_file
 from unetpp import provenance
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds
+from unetpp.data.labels import Labels
+from unetpp.data.normalise import fit_scaling
 from unetpp.metrics.overlap import count_overlap
 from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
 from unetpp.store import CaseCounts, EpochLog, RecordStore, RunKey, RunRecord
-from unetpp.training.device import machine_of
-from unetpp.training.loop import make_batches, train
+from unetpp.training.device import machine_of, memory_format
+from unetpp.training.feed import Feed
+from unetpp.training.loop import train
 from unetpp.training.predict import predict_masks, primary_output
 
 # Raised whenever the same key would yield other numbers; CHANGELOG then says what changed.
-NUMBERS_VERSION = 2
+NUMBERS_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,13 @@ class Bench:
     encoder_weights: Path | str | None
     weights_folder: Path
     revision: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """*S of what the network sees in a step."""
+        shape = self.recipe.patch or self.dataset.shape
+        assert shape is not None, "cases of several sizes need a patch"
+        return shape
 
     def key(self, spec: GridSpec, fold: int) -> RunKey:
         """The identity of one run on this bench."""
@@ -85,24 +95,26 @@ def run_fold(
     begin, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     device = torch.device(bench.device)
     training, held_out = bench.folds.indices(bench.dataset, fold)
+    scaling = fit_scaling(bench.recipe.normalisation, bench.dataset, training)
+    learned, tested = (
+        Feed(bench.dataset, index, scaling, device, patch=bench.recipe.patch)
+        for index in (training, held_out)
+    )
+    seed = seed_of(bench.seed, spec, fold)
     with torch.random.fork_rng():
-        torch.manual_seed(seed_of(bench.seed, spec, fold))
+        torch.manual_seed(seed)
         model = UNetPlusPlus(spec, encoder_weights=bench.encoder_weights)
-        model = model.to(device).to(memory_format=torch.channels_last)
-        test = _batches(bench.dataset, held_out, device)
-        curve = train(
-            model, _batches(bench.dataset, training, device), test, bench.recipe, on_epoch=on_epoch
-        )
-    predicted = predict_masks(model, test.images, threshold=bench.recipe.threshold)
+        model = model.to(device).to(memory_format=memory_format(spec.spatial_dims))
+        curve = train(model, learned, tested, bench.recipe, seed=seed, on_epoch=on_epoch)
+    counts = list(_case_counts(model, tested, threshold=bench.recipe.threshold))
     _save_weights(model, bench.weights_folder / f"{key.id}.safetensors")
-    height, width = bench.dataset.images.shape[2:]
     record = RunRecord(
         key=key,
         spec=spec.to_json(),
         recipe=bench.recipe.to_json(),
         primary_output=primary_output(model),
         num_parameters=count_trainable(model),
-        macs=count_macs(model, in_channels=spec.in_channels, height=height, width=width),
+        macs=count_macs(model, in_channels=spec.in_channels, shape=bench.shape),
         seconds=time.perf_counter() - begin,
         curve=curve,
         machine=asdict(machine_of(bench.device)),
@@ -112,7 +124,7 @@ def run_fold(
         device=bench.device,
         started_at=started_at,
     )
-    store.add_run(record, _case_counts(bench.dataset, held_out, predicted))
+    store.add_run(record, counts)
     return record
 
 
@@ -124,17 +136,19 @@ def load_run(bench: Bench, spec: GridSpec, fold: int) -> UNetPlusPlus:
     model.load_state_dict(
         load_file(bench.weights_folder / f"{bench.key(spec, fold).id}.safetensors")
     )
-    return model.to(bench.device).to(memory_format=torch.channels_last)
+    return model.to(bench.device).to(memory_format=memory_format(spec.spatial_dims))
 
 
-def predict_cases(
-    bench: Bench, spec: GridSpec, fold: int, case_ids: list[str]
-) -> NDArray[np.bool_]:
-    """Masks [N, H, W] of the primary output of a stored run, for cases of the dataset."""
+def predict_case(bench: Bench, spec: GridSpec, fold: int, case: str) -> NDArray[np.uint8]:
+    """Mask [M, *S] of the primary output of a stored run, for one case of the dataset."""
     model = load_run(bench, spec, fold)
-    index = np.array([bench.dataset.case_ids.index(case) for case in case_ids])
-    images = _batches(bench.dataset, index, torch.device(bench.device)).images
-    return predict_masks(model, images, threshold=bench.recipe.threshold)[primary_output(model)]
+    training, _ = bench.folds.indices(bench.dataset, fold)
+    scaling = fit_scaling(bench.recipe.normalisation, bench.dataset, training)
+    index = np.array([bench.dataset.case_ids.index(case)])
+    device = torch.device(bench.device)
+    feed = Feed(bench.dataset, index, scaling, device, patch=bench.recipe.patch)
+    [(_, masks)] = predict_masks(model, feed, threshold=bench.recipe.threshold)
+    return masks[primary_output(model)][0]
 
 
 def seed_of(base: int, spec: GridSpec, fold: int) -> int:
@@ -143,28 +157,30 @@ def seed_of(base: int, spec: GridSpec, fold: int) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def _batches(dataset: Dataset, index: NDArray[np.int64], device: torch.device):
-    return make_batches(dataset.images[index], dataset.masks[index], device)
+def _case_counts(model: UNetPlusPlus, feed: Feed, *, threshold: float) -> Iterator[CaseCounts]:
+    dataset = feed.dataset
+    for positions, outputs in predict_masks(model, feed, threshold=threshold):
+        cases = feed.index[positions]
+        truth = dataset.masks(cases)
+        for output, masks in outputs.items():
+            for label in range(1, len(dataset.labels.names) + 1):
+                found = (_of_class(m, label, dataset.labels) for m in (masks, truth))
+                for case, tp, fp, fn, tn in zip(cases, *count_overlap(*found), strict=True):
+                    yield CaseCounts(
+                        case=dataset.case_ids[case],
+                        group=dataset.groups[case],
+                        output=output,
+                        label=label,
+                        tp=int(tp),
+                        fp=int(fp),
+                        fn=int(fn),
+                        tn=int(tn),
+                    )
 
 
-def _case_counts(
-    dataset: Dataset, index: NDArray[np.int64], predicted: Mapping[str, NDArray[np.bool_]]
-) -> list[CaseCounts]:
-    truth = dataset.masks[index] > 0
-    return [
-        CaseCounts(
-            case=dataset.case_ids[case],
-            group=dataset.groups[case],
-            output=output,
-            label=1,
-            tp=int(tp),
-            fp=int(fp),
-            fn=int(fn),
-            tn=int(tn),
-        )
-        for output, masks in predicted.items()
-        for case, tp, fp, fn, tn in zip(index, *count_overlap(masks, truth), strict=True)
-    ]
+def _of_class(masks: NDArray[np.uint8], label: int, labels: Labels) -> NDArray[np.bool_]:
+    """Where the class is, [B, *S], in masks [B, M, *S]."""
+    return masks[:, label - 1] > 0 if labels.kind == "multilabel" else masks[:, 0] == label
 
 
 def _save_weights(model: UNetPlusPlus, path: Path) -> None:

@@ -128,6 +128,7 @@ class LatencyRecord:
         arm: the study's arm that it comes from.
         output: the head that it yields, "L2".
         round: rounds interleave all networks, so one round compares them under one load.
+        size: height x width (depth x height x width) of the input, "96 x 96".
         milliseconds: median over the calls of this round, per call of `batch` images.
         machine: `Machine.fingerprint`; rows of two machines are never mixed.
     """
@@ -138,8 +139,7 @@ class LatencyRecord:
     num_parameters: int
     macs: int
     batch: int
-    height: int
-    width: int
+    size: str
     num_threads: int
     device: str
     round: int
@@ -167,7 +167,7 @@ class StudyManifest:
 
     Attributes:
         dataset: what a report says of the data: name, description, num_cases, num_groups,
-            channels, height, width, foreground_share, num_empty.
+            channels, classes (their names), size (in words), foreground_share, num_empty.
         folds: num_folds, seed, hash, sizes (held-out cases per fold), group, stratify.
     """
 

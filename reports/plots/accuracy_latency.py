@@ -19,7 +19,7 @@ from unetpp.errors import UserError
 # Area of a bubble in points^2 for the largest network; the rest in proportion to parameters.
 _LARGEST = 1500.0
 _LOG_FROM = 5.0
-_CONDITIONS = ("machine", "device", "num_threads", "batch", "height", "width")
+_CONDITIONS = ("machine", "device", "num_threads", "batch", "size")
 
 
 def accuracy_latency(study: StudyRecords) -> pd.DataFrame:
@@ -186,7 +186,7 @@ def caption(study: StudyRecords, data: pd.DataFrame) -> str:
     return (
         f"Each mark is one stand-alone network, timed alone on: {timed['machine_summary']}; device "
         f"{timed['device']}, {threads} thread{'s' if threads != 1 else ''}, batch of {batch}, "
-        f"{timed['height']} x {timed['width']} pixels. Horizontal bars: quartiles over {rounds} "
+        f"{timed['size']} pixels. Horizontal bars: quartiles over {rounds} "
         "interleaved rounds. Vertical bars: 95 % interval of the mean Dice over folds (corrected "
         "resampled t); they show the spread of folds, not of differences between arms, which are "
         "paired. L1 to Ld: the network pruned to that head. Area of a disc: parameters. Open "

@@ -25,10 +25,11 @@ def overlay_scores(study: StudyRecords) -> pd.DataFrame:
         return pd.DataFrame()
     rows: list[dict[str, object]] = []
     for n, (case, reason) in enumerate(zip(shown.case_ids, shown.reasons, strict=True)):
-        truth = shown.masks[n] > 0
+        truth = shown.masks[n]
         for a, arm in enumerate(shown.arms):
-            found = shown.predictions[n, a] > 0
-            tp, fp, fn = (truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum()
+            found = shown.predictions[n, a]
+            hit = (truth > 0) & (found == truth)
+            tp, fp, fn = hit.sum(), ((found > 0) & ~hit).sum(), ((truth > 0) & ~hit).sum()
             rows.append(
                 {
                     "case": case,
@@ -52,7 +53,7 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(1.75 * num_columns, 0.9 + (1.75 * height / width + 0.5) * num_rows))
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     for n, (case, reason) in enumerate(zip(shown.case_ids, shown.reasons, strict=True)):
-        image, truth = shown.images[n], shown.masks[n] > 0
+        image, truth = shown.images[n], shown.masks[n]
         _picture(grid[n][0], image)
         _picture(grid[n][1], _tinted(image, truth, truth))
         # The reason spans the row, so it may not enter the layout; the blank title keeps its room.
@@ -69,8 +70,8 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
         reason_text.set_in_layout(False)
         for a, arm in enumerate(shown.arms):
             axes = grid[n][2 + a]
-            _picture(axes, _tinted(image, truth, shown.predictions[n, a] > 0))
-            _contour(axes, truth)
+            _picture(axes, _tinted(image, truth, shown.predictions[n, a]))
+            _contour(axes, truth > 0)
             score = data[(data["case"] == case) & (data["arm"] == arm)]["dice"].iloc[0]
             axes.set_xlabel("both empty" if np.isnan(score) else f"Dice {score:.3f}", fontsize=10)
     heads = ["image", "reference", *(study.titles[arm] for arm in shown.arms)]
@@ -99,14 +100,17 @@ def caption(study: StudyRecords, data: pd.DataFrame) -> str:
 
 
 def _tinted(
-    image: npt.NDArray[np.uint8], truth: npt.NDArray[np.bool_], found: npt.NDArray[np.bool_]
+    image: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], found: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
-    """Image [H, W, 3] with true positives, false positives and false negatives in colour."""
+    """Image [H, W, 3] with true positives, false positives and false negatives in colour; another
+    class than the true one is a false positive.
+    """
     mixed = image.astype(np.float64)
+    hit = (truth > 0) & (found == truth)
     for where, colour in (
-        (truth & found, _HIT),
-        (~truth & found, _FALSE),
-        (truth & ~found, _MISSED),
+        (hit, _HIT),
+        ((found > 0) & ~hit, _FALSE),
+        ((truth > 0) & (found == 0), _MISSED),
     ):
         mixed[where] = (1 - _OPACITY) * mixed[where] + _OPACITY * np.asarray(colour)
     return mixed.round().astype(np.uint8)

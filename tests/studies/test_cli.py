@@ -43,10 +43,11 @@ def folder(tmp_path):
     dataset = make_phantoms(num_cases=8, size=16, seed=3)
     for part in ("images", "masks"):
         (tmp_path / "cells" / part).mkdir(parents=True)
-    for name, image, mask in zip(dataset.case_ids, dataset.images, dataset.masks, strict=True):
-        gray = np.round(255 * image[0]).astype(np.uint8)
+    for k, name in enumerate(dataset.case_ids):
+        gray = np.round(255 * dataset.arrays.image(k)[0]).astype(np.uint8)
         Image.fromarray(gray).save(tmp_path / "cells" / "images" / f"{name}.png")
-        Image.fromarray(255 * mask).save(tmp_path / "cells" / "masks" / f"{name}.png")
+        mask = 255 * dataset.arrays.mask(k)[0]
+        Image.fromarray(mask).save(tmp_path / "cells" / "masks" / f"{name}.png")
     return tmp_path / "cells"
 
 
@@ -177,4 +178,4 @@ def test_settings_that_are_ignored_are_named(unetpp):
         "run", "nested_vs_plain", "--quick", "--group", "patient", "--folds", "40"
     )
     assert code == 2
-    assert "warning: --group and --stratify are ignored: they need --data" in err
+    assert "warning: --group have no effect: they need --data" in err

@@ -18,6 +18,8 @@ def networks(scale):
         encoder=plain_encoder(scale.depth, width=scale.width),
         in_channels=1,
         widths=tuple(scale.width * 2**level for level in range(scale.depth)),
+        classes=1,
+        spatial_dims=2,
     )
     return {arm.name: arm.network(frame) for arm in STUDY.arms}
 

@@ -8,9 +8,7 @@ import torch
 from tiny_study import store_in, tiny_bench, tiny_spec
 
 import unetpp.run
-from unetpp.run import load_run, predict_cases, run_fold, seed_of
-from unetpp.training.loop import make_batches
-from unetpp.training.predict import predict_masks
+from unetpp.run import load_run, predict_case, run_fold, seed_of
 
 
 def scored(store, key):
@@ -27,7 +25,7 @@ def test_a_record_holds_every_held_out_case_under_every_output(tmp_path):
         (i, o) for i in ids for o in ("L1", "L2", "mean")
     }
     assert all(c.tp + c.fp + c.fn + c.tn == 16 * 16 for c in counts)
-    truth = dict(zip(bench.dataset.case_ids, bench.dataset.masks.sum(axis=(1, 2)), strict=True))
+    truth = {fact.id: fact.class_pixels[0] for fact in bench.dataset.facts}
     assert all(c.tp + c.fn == truth[c.case] for c in counts)
     assert record.primary_output == "L2"
     assert [log.epoch for log in record.curve] == [1, 2]
@@ -97,33 +95,8 @@ def test_stored_weights_predict_what_was_scored(tmp_path):
     record = run_fold(bench, spec, 2, store)
     counts = {c.case: c for c in store.cases(record.key) if c.output == "L2"}
     cases = sorted(counts)
-    masks = predict_cases(bench, spec, 2, cases)
-    for case, mask in zip(cases, masks, strict=True):
-        truth = bench.dataset.masks[bench.dataset.case_ids.index(case)] > 0
+    for case in cases:
+        mask = predict_case(bench, spec, 2, case) > 0
+        truth = bench.dataset.arrays.mask(bench.dataset.case_ids.index(case)) > 0
         assert np.count_nonzero(mask & truth) == counts[case].tp
         assert np.count_nonzero(mask & ~truth) == counts[case].fp
-
-
-def test_images_are_standardised_per_image_and_channel():
-    images = np.random.default_rng(0).random((3, 2, 8, 8)).astype(np.float32)
-    images[1, 0] = 0.25
-    batches = make_batches(images, np.zeros((3, 8, 8), np.uint8), torch.device("cpu"))
-    mean, deviation = batches.images.mean((2, 3)), batches.images.std((2, 3), correction=0)
-    constant = torch.zeros(3, 2, dtype=torch.bool)
-    constant[1, 0] = True
-    torch.testing.assert_close(mean, torch.zeros(3, 2), atol=1e-5, rtol=0)
-    torch.testing.assert_close(deviation, (~constant).float(), atol=1e-5, rtol=0)
-    scaled = make_batches(images * 0.1 + 0.3, np.zeros((3, 8, 8), np.uint8), torch.device("cpu"))
-    torch.testing.assert_close(
-        scaled.images[~constant], batches.images[~constant], atol=1e-3, rtol=0
-    )
-
-
-def test_prediction_does_not_depend_on_the_other_cases(tmp_path):
-    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
-    run_fold(bench, spec, 0, store)
-    model = load_run(bench, spec, 0)
-    images = make_batches(bench.dataset.images, bench.dataset.masks, torch.device("cpu")).images
-    together = predict_masks(model, images, threshold=0.5)
-    alone = predict_masks(model, images[3:4], threshold=0.5)
-    assert all(np.array_equal(together[name][3], alone[name][0]) for name in together)

@@ -1,17 +1,105 @@
-"""A dataset in memory: cases of one size, with what the folds need to know about each."""
+"""A dataset: cases with what the folds need to know about each, and a way to their pixels.
+
+Shapes: N cases, B cases of a batch, C channels, M planes of a mask (`Labels.num_planes`), *S the
+axes of an image (height, width) or of a volume.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
+from unetpp.data.facts import CaseFacts, measure
+from unetpp.data.labels import BINARY, Labels
+from unetpp.data.patches import cut
+
+
+class CaseArrays(Protocol):
+    """The pixels of N cases, in memory or in a file; what is returned is not to be written to."""
+
+    @property
+    def facts(self) -> tuple[CaseFacts, ...]:
+        """One a case, in their order."""
+        ...
+
+    @property
+    def in_channels(self) -> int:
+        """C, the same for all: grey beside RGB has three equal channels."""
+        ...
+
+    def image(self, case: int) -> NDArray[np.float32]:
+        """[C, *S] of the case at this position."""
+        ...
+
+    def mask(self, case: int) -> NDArray[np.uint8]:
+        """[M, *S]: class indices, or planes of 0 and 1 for classes that may overlap."""
+        ...
+
+    def image_patch(
+        self, case: int, start: NDArray[np.int64], patch: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """[C, *patch] of the case, see `unetpp.data.patches.cut`; only that part is read."""
+        ...
+
+
+class ArraysInMemory:
+    """Cases of one size in two arrays.
+
+    Args:
+        case_ids: N names.
+        images: float32 [N, C, *S], finite.
+        masks: uint8 [N, M, *S].
+        labels: what the masks hold.
+    """
+
+    def __init__(
+        self,
+        case_ids: Sequence[str],
+        images: NDArray[np.float32],
+        masks: NDArray[np.uint8],
+        labels: Labels,
+    ) -> None:
+        assert images.dtype == np.float32
+        assert masks.dtype == np.uint8
+        assert images.ndim == masks.ndim
+        assert images.ndim in (4, 5), "images: NC and two or three axes"
+        assert images.shape[0] == masks.shape[0] == len(case_ids), "one image, mask per case"
+        assert images.shape[2:] == masks.shape[2:], "images and masks differ in size"
+        assert 0 not in images.shape, "images must not be empty"
+        assert masks.shape[1] == labels.num_planes
+        # NaN fails too: it compares false with both bounds.
+        assert -np.inf < images.min() <= images.max() < np.inf, "intensities must be finite"
+        self._images, self._masks = images, masks
+        self.facts = tuple(
+            measure(case, image, mask, labels)
+            for case, image, mask in zip(case_ids, images, masks, strict=True)
+        )
+        self.in_channels: int = images.shape[1]
+
+    def image(self, case: int) -> NDArray[np.float32]:
+        """[C, *S]."""
+        return self._images[case]
+
+    def mask(self, case: int) -> NDArray[np.uint8]:
+        """[M, *S]."""
+        return self._masks[case]
+
+    def image_patch(
+        self, case: int, start: NDArray[np.int64], patch: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """[C, *patch]."""
+        return cut(self._images[case], start, patch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dataset:
-    """N images with their binary masks; the arrays are not to be written to.
+    """N cases.
 
     Attributes:
         name: the folder's name, or "phantoms".
@@ -19,9 +107,10 @@ class Dataset:
         case_ids: N unique names.
         groups: N names of what must not be divided; the case's own id where there is no group.
         strata: N names of what the folds balance.
-        images: float32 [N, C, H, W], 0..1 by the range of the stored dtype.
-        masks: uint8 [N, H, W], 0 background, 1 foreground.
-        hash: sha256 (hex) over everything but `name` and `description`, so that the same content
+        labels: what the masks hold.
+        arrays: the pixels.
+        given_folds: held-out case ids of each fold, where the data bring folds; not hashed.
+        hash: sha256 (hex) over names, groups, strata, labels and pixels, so that the same content
             in another folder is the same dataset. Made once, at construction.
     """
 
@@ -30,8 +119,9 @@ class Dataset:
     case_ids: tuple[str, ...]
     groups: tuple[str, ...]
     strata: tuple[str, ...]
-    images: np.ndarray
-    masks: np.ndarray
+    arrays: CaseArrays
+    labels: Labels = BINARY
+    given_folds: tuple[tuple[str, ...], ...] = ()
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,24 +129,52 @@ class Dataset:
         assert num_cases > 0, "a dataset has at least one case"
         assert len(set(self.case_ids)) == num_cases, "case ids must be unique"
         assert len(self.groups) == len(self.strata) == num_cases, "one group and stratum per case"
-        assert (self.images.dtype, self.images.ndim) == (np.float32, 4), "images: float32 NCHW"
-        assert (self.masks.dtype, self.masks.ndim) == (np.uint8, 3), "masks: uint8 NHW"
-        assert self.images.shape[0] == self.masks.shape[0] == num_cases, "one image, mask per case"
-        assert self.images.shape[2:] == self.masks.shape[1:], "images and masks differ in size"
-        assert 0 not in self.images.shape, "images must not be empty"
-        # NaN fails too: it compares false with both bounds.
-        assert 0 <= self.images.min() <= self.images.max() <= 1, "intensities must be in 0..1"
-        assert self.masks.max() <= 1, "masks hold 0 and 1"
+        assert tuple(fact.id for fact in self.facts) == self.case_ids, "facts of other cases"
+        assert len({len(fact.shape) for fact in self.facts}) == 1, "images beside volumes"
         object.__setattr__(self, "hash", _content_hash(self))
 
     def __len__(self) -> int:
         return len(self.case_ids)
 
+    @property
+    def facts(self) -> tuple[CaseFacts, ...]:
+        """What was measured of each case."""
+        return self.arrays.facts
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of every image."""
+        return self.arrays.in_channels
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return len(self.facts[0].shape)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """*S where all cases have the same, else None."""
+        shapes = {fact.shape for fact in self.facts}
+        return next(iter(shapes)) if len(shapes) == 1 else None
+
+    def images(self, cases: Sequence[int] | NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """[B, C, *S]: a copy of the images at these positions, all by default; of one size."""
+        chosen = range(len(self)) if cases is None else cases
+        return np.stack([self.arrays.image(int(case)) for case in chosen])
+
+    def masks(self, cases: Sequence[int] | NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
+        """[B, M, *S]: a copy of the masks at these positions, all by default; of one size."""
+        chosen = range(len(self)) if cases is None else cases
+        return np.stack([self.arrays.mask(int(case)) for case in chosen])
+
 
 def _content_hash(dataset: Dataset) -> str:
-    names = [dataset.case_ids, dataset.groups, dataset.strata]
-    digest = hashlib.sha256(json.dumps([*names, dataset.images.shape]).encode())
-    # Little-endian on every machine: the hash is part of the records' key.
-    digest.update(np.ascontiguousarray(dataset.images, dtype="<f4").data)
-    digest.update(np.ascontiguousarray(dataset.masks).data)
-    return digest.hexdigest()
+    content = [
+        dataset.case_ids,
+        dataset.groups,
+        dataset.strata,
+        asdict(dataset.labels),
+        dataset.in_channels,
+        [fact.content for fact in dataset.facts],
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

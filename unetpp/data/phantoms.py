@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from unetpp.data.datasets import Dataset
+from unetpp.data.datasets import ArraysInMemory, Dataset
+from unetpp.data.labels import BINARY
 from unetpp.errors import UserError
 
 _CASES_PER_SLIDE = 4
@@ -54,24 +55,25 @@ def make_phantoms(*, num_cases: int, size: int, seed: int) -> Dataset:
             f"up to a third of it across; pass --size 64."
         )
     images = np.empty((num_cases, 1, size, size), np.float32)
-    masks = np.empty((num_cases, size, size), np.uint8)
+    masks = np.empty((num_cases, 1, size, size), np.uint8)
     slide = None
     for case in range(num_cases):
         if slide is None or case % _CASES_PER_SLIDE == 0:
             slide = _make_slide(_rng(seed, _SLIDE_STREAM, case // _CASES_PER_SLIDE), size)
         _, fewest, most = _density(case)
         rng = _rng(seed, _CASE_STREAM, case)
-        images[case, 0], masks[case] = _make_case(rng, slide, size, fewest, most)
+        images[case, 0], masks[case, 0] = _make_case(rng, slide, size, fewest, most)
+    case_ids = tuple(f"phantom_{case:04d}" for case in range(num_cases))
     return Dataset(
         name="phantoms",
         description=f"{num_cases} synthetic fluorescence micrographs of {size} x {size} pixels, "
         f"seed {seed}, {_CASES_PER_SLIDE} to a slide; foreground is every cell in focus, "
         "hollow ones with their inside.",
-        case_ids=tuple(f"phantom_{case:04d}" for case in range(num_cases)),
+        case_ids=case_ids,
         groups=tuple(f"slide_{case // _CASES_PER_SLIDE:03d}" for case in range(num_cases)),
         strata=tuple(_density(case)[0] for case in range(num_cases)),
-        images=images,
-        masks=masks,
+        labels=BINARY,
+        arrays=ArraysInMemory(case_ids, images, masks, BINARY),
     )
 
 

@@ -1,6 +1,6 @@
 """Overlap of masks: counts first, ratios later. NumPy only.
 
-Shapes: N cases, H height, W width.
+Shapes: N cases, *S the axes of an image or a volume.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Counts(NamedTuple):
-    """Pixels per case, int64 [N]: they sum to H * W."""
+    """Pixels per case, int64 [N]: they sum to the size of *S."""
 
     tp: NDArray[np.int64]
     fp: NDArray[np.int64]
@@ -24,15 +24,16 @@ def count_overlap(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Cou
     """True and false positives and negatives of each case.
 
     Args:
-        predicted: bool [N, H, W].
-        truth: bool [N, H, W].
+        predicted: bool [N, *S].
+        truth: bool [N, *S].
     """
     assert predicted.shape == truth.shape
     assert predicted.dtype == truth.dtype == np.bool_
-    both = np.count_nonzero(predicted & truth, axis=(1, 2))
-    positive = np.count_nonzero(predicted, axis=(1, 2))
-    true = np.count_nonzero(truth, axis=(1, 2))
-    size = predicted.shape[1] * predicted.shape[2]
+    axes = tuple(range(1, predicted.ndim))
+    both = np.count_nonzero(predicted & truth, axis=axes)
+    positive = np.count_nonzero(predicted, axis=axes)
+    true = np.count_nonzero(truth, axis=axes)
+    size = int(np.prod(predicted.shape[1:]))
     return Counts(
         *(
             np.asarray(v, np.int64)

@@ -41,6 +41,21 @@ _SHORTFALL = "map_shortfall"
 _LARGEST_SMALLEST = 4096  # pixels; a model that needs more is not searched any further
 
 
+def trained_scale(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation, a channel each, of what timm trained the model on; intensities 0..1.
+
+    Raises:
+        UserError: timm does not say.
+    """
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.mean:
+        raise UserError(
+            f"a fixed normalisation is the one an encoder was trained with, but timm knows none of "
+            f"{name!r}; normalise by case"
+        )
+    return tuple(config.mean), tuple(config.std)
+
+
 def describe_encoder(name: str, *, depth: int) -> EncoderSpec:
     """The first `depth` + 1 levels of a timm model, as measured.
 

@@ -1,6 +1,6 @@
 """The hybrid loss of the paper, over one head or all.
 
-Shapes: B batch, *S the axes of an image or a volume, D heads.
+Shapes: B batch, K logits a pixel, M planes of a mask, *S the axes of an image or a volume, D heads.
 """
 
 from __future__ import annotations
@@ -16,31 +16,43 @@ from torch.nn import functional as F
 _SMOOTH = 1.0
 
 
-def hybrid_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy + (1 - soft Dice), the Dice per image, then averaged over the batch.
+def hybrid_loss(logits: Tensor, masks: Tensor, *, exclusive: bool) -> Tensor:
+    """Cross-entropy + (1 - soft Dice), the Dice per image and class, then averaged.
 
     The two halves of the paper's segmentation loss (TMI 2019, eq. 2) with equal weight; here each
-    is averaged, so that the value does not depend on the size of the image.
+    is averaged, so that the value does not depend on the size of the image. Classes that exclude
+    each other share a softmax, and the background counts in the cross-entropy alone; otherwise
+    every class has a sigmoid.
 
     Args:
-        logits: float [B, 1, *S].
-        target: float [B, 1, *S], 0 or 1.
+        logits: float [B, K, *S].
+        masks: integers; class indices [B, 1, *S] in 0..K-1 where classes exclude each other, else
+            0 and 1 [B, K, *S].
+        exclusive: whether they do.
 
     Returns:
         A scalar in fp32.
     """
-    assert logits.shape == target.shape
     logits = logits.float()
-    probability = torch.sigmoid(logits)
-    axes = tuple(range(1, logits.ndim))
+    if exclusive:
+        index = masks[:, 0].long()
+        cross_entropy = F.cross_entropy(logits, index)
+        probability = torch.softmax(logits, dim=1)[:, 1:]
+        target = torch.stack([index == k for k in range(1, logits.shape[1])], dim=1).float()
+    else:
+        assert logits.shape == masks.shape
+        target = masks.float()
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, target)
+        probability = torch.sigmoid(logits)
+    axes = tuple(range(2, logits.ndim))
     overlap = (probability * target).sum(axes)
     soft_dice = (2 * overlap + _SMOOTH) / (probability.sum(axes) + target.sum(axes) + _SMOOTH)
-    return F.binary_cross_entropy_with_logits(logits, target) + (1 - soft_dice).mean()
+    return cross_entropy + (1 - soft_dice).mean()
 
 
-def head_losses(heads: Iterable[Tensor], target: Tensor) -> Tensor:
+def head_losses(heads: Iterable[Tensor], masks: Tensor, *, exclusive: bool) -> Tensor:
     """`hybrid_loss` of each head, [D] for D heads, in their order."""
-    return torch.stack([hybrid_loss(logits, target) for logits in heads])
+    return torch.stack([hybrid_loss(logits, masks, exclusive=exclusive) for logits in heads])
 
 
 def weighted_loss(losses: Tensor, weights: Sequence[float]) -> Tensor:

@@ -1,19 +1,28 @@
-"""From a trained network to masks and counts, always in fp32.
+"""From a trained network to masks, always in fp32.
 
-Shapes: N cases, B batch, C channels, H height, W width.
+Shapes: B batch, C channels, K logits a pixel, M planes of a mask, *S the axes of an image or a
+volume.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unetpp.data.labels import Labels
 from unetpp.models.unetpp import UNetPlusPlus, mean_logits, primary_head
+from unetpp.training.feed import Feed
+from unetpp.training.sliding import predict_sliding
 
-# Large enough to keep the cores busy, small enough that the activations of a wide grid fit.
-_BATCH = 32
+# Of a window over its neighbour, along every axis.
+_OVERLAP = 0.5
+# Windows that are predicted together.
+_WINDOWS = 8
 
 
 def primary_output(model: UNetPlusPlus) -> str:
@@ -23,7 +32,7 @@ def primary_output(model: UNetPlusPlus) -> str:
 
 @torch.inference_mode()
 def named_logits(model: UNetPlusPlus, images: Tensor) -> dict[str, Tensor]:
-    """Logits [B, 1, H, W] of every output: "L1".. for the heads, "mean" where there are several."""
+    """Logits [B, K, *S] of every output: "L1".. for the heads, "mean" where there are several."""
     heads = model.heads(images)
     outputs = {f"L{depth}": logits for depth, logits in heads.items()}
     if len(heads) > 1:
@@ -32,20 +41,59 @@ def named_logits(model: UNetPlusPlus, images: Tensor) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def predict_masks(
-    model: UNetPlusPlus, images: Tensor, *, threshold: float
-) -> dict[str, NDArray[np.bool_]]:
-    """Masks [N, H, W] of every output of the network, which is left in evaluation mode.
+def case_logits(
+    model: UNetPlusPlus, images: Tensor, *, patch: tuple[int, ...] | None
+) -> dict[str, Tensor]:
+    """`named_logits`, by windows that slide over the image where the network learned on patches.
 
     Args:
-        model: on the device of `images`.
-        images: float32 [N, C, H, W], standardised.
+        model: on the device of `images`, in evaluation mode.
+        images: [B, C, *S], normalised; one at a time with a patch.
+        patch: sides of the window; None for the whole at once.
+    """
+    if patch is None:
+        return named_logits(model, images)
+    return predict_sliding(
+        lambda windows: named_logits(model, windows),
+        images,
+        patch=patch,
+        overlap=_OVERLAP,
+        batch_size=_WINDOWS,
+    )
+
+
+def decide(logits: Tensor, labels: Labels, threshold: float) -> Tensor:
+    """Masks uint8 [B, M, *S] from logits [B, K, *S].
+
+    Where classes exclude each other the likeliest wins and the threshold is not used; otherwise a
+    class is there when its probability exceeds the threshold.
+    """
+    if labels.kind == "classes":
+        return logits.argmax(dim=1, keepdim=True).to(torch.uint8)
+    return (logits > math.log(threshold / (1 - threshold))).to(torch.uint8)
+
+
+@torch.inference_mode()
+def predict_masks(
+    model: UNetPlusPlus, feed: Feed, *, threshold: float
+) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[np.uint8]]]]:
+    """Masks of every output of the network, which is left in evaluation mode.
+
+    Args:
+        model: on the device of `feed`.
+        feed: the cases.
         threshold: of the probability, in (0, 1).
+
+    Yields:
+        Positions in the feed, and for each output their masks [B, M, *S].
     """
     model.eval()
-    cut = float(np.log(threshold / (1 - threshold)))
-    parts: dict[str, list[NDArray[np.bool_]]] = {}
-    for batch in images.split(_BATCH):
-        for name, logits in named_logits(model, batch).items():
-            parts.setdefault(name, []).append((logits[:, 0] > cut).cpu().numpy())
-    return {name: np.concatenate(masks) for name, masks in parts.items()}
+    for positions, images, _ in feed.predicted_batches():
+        outputs = case_logits(model, images, patch=feed.patch)
+        yield (
+            positions,
+            {
+                name: decide(logits, feed.dataset.labels, threshold).cpu().numpy()
+                for name, logits in outputs.items()
+            },
+        )

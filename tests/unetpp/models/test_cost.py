@@ -26,14 +26,14 @@ def _unet_macs(*, depth: int, width: int, in_channels: int, height: int, size: i
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_macs_of_a_unet_in_closed_form(depth: int):
     model = UNetPlusPlus(unet(plain_encoder(depth, width=4), in_channels=3))
-    found = count_macs(model, in_channels=3, height=32, width=16)
+    found = count_macs(model, in_channels=3, shape=(32, 16))
     assert found == _unet_macs(depth=depth, width=4, in_channels=3, height=32, size=16)
 
 
 def test_counting_leaves_mode_and_statistics_alone():
     model = UNetPlusPlus(unetpp(plain_encoder(1, width=2)))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    count_macs(model, in_channels=1, height=8, width=8)
+    count_macs(model, in_channels=1, shape=(8, 8))
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 

@@ -77,7 +77,7 @@ def test_any_encoder_any_size_and_pruning_drops_the_deeper_stages(name: str, siz
         output.sum().backward()
         assert [n for n, p in pruned.named_parameters() if p.grad is None] == []
         parameters.append(count_trainable(pruned))
-        macs.append(count_macs(pruned, in_channels=3, height=64, width=64))
+        macs.append(count_macs(pruned, in_channels=3, shape=(64, 64)))
     assert parameters == sorted(set(parameters))
     assert macs == sorted(set(macs))
 

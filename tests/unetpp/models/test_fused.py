@@ -255,9 +255,9 @@ def test_less_is_kept_for_backward():
 
 def test_joined_layers_count_as_the_description_has_them():
     model = UNetPlusPlus(unetpp(plain_encoder(2, width=8), up="nearest"))
-    found = count_macs(model, in_channels=1, height=64, width=64)
+    found = count_macs(model, in_channels=1, shape=(64, 64))
     with fused.disabled():
-        assert found == count_macs(model, in_channels=1, height=64, width=64)
+        assert found == count_macs(model, in_channels=1, shape=(64, 64))
 
 
 def test_the_network_compiles_as_one_graph():

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from helpers import dataset_of, feed_of
 from torch import Tensor
 
 from unetpp.errors import UserError
@@ -14,13 +16,13 @@ from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import Augmentation, TrainRecipe
 from unetpp.spec import GridSpec
 from unetpp.store import EpochLog
-from unetpp.training.loop import Batches, make_batches, train
+from unetpp.training.feed import Feed
+from unetpp.training.loop import train
 
-_CPU = torch.device("cpu")
 _NESTED = unetpp(plain_encoder(2, width=4), deep_supervision=True)
 
 
-def _discs(num_cases: int, seed: int = 0, size: int = 24) -> Batches:
+def _discs(num_cases: int, seed: int = 0, size: int = 24) -> Feed:
     """Bright discs on noise."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
@@ -31,12 +33,17 @@ def _discs(num_cases: int, seed: int = 0, size: int = 24) -> Batches:
         ]
     )
     images = masks[:, None] + rng.normal(0, 0.3, (num_cases, 1, size, size))
-    return make_batches(images.astype(np.float32), masks.astype(np.uint8), _CPU)
+    return feed_of(dataset_of(images, masks[:, None]))
+
+
+def _with_masks(data: Feed, change: Callable[[np.ndarray], np.ndarray]) -> Feed:
+    """The same images with other masks."""
+    return feed_of(dataset_of(data.dataset.images(), change(data.dataset.masks())))
 
 
 def _trained(
-    training: Batches,
-    held_out: Batches,
+    training: Feed,
+    held_out: Feed,
     recipe: TrainRecipe,
     *,
     spec: GridSpec = _NESTED,
@@ -45,7 +52,7 @@ def _trained(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = UNetPlusPlus(spec)
-        return model, train(model, training, held_out, recipe)
+        return model, train(model, training, held_out, recipe, seed=seed)
 
 
 def _same(first: UNetPlusPlus, second: UNetPlusPlus) -> bool:
@@ -100,8 +107,9 @@ def test_the_weights_of_the_last_epoch_stay_not_the_best_ones():
             model,
             data,
             # Scored against the opposite of what is learned: the first epoch is the best one.
-            Batches(images=data.images, masks=1 - data.masks),
+            _with_masks(data, lambda masks: 1 - masks),
             TrainRecipe(epochs=12, batch_size=2, learning_rate=1e-2, augmentation=None),
+            seed=0,
             on_epoch=lambda _: seen.append({k: v.clone() for k, v in model.state_dict().items()}),
         )
     assert len(seen) == 12
@@ -111,9 +119,14 @@ def test_the_weights_of_the_last_epoch_stay_not_the_best_ones():
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence():
     data = _discs(3)
-    data.images[0] = math.nan
+    recipe = replace(_SHORT, augmentation=None)
+
+    class Broken(UNetPlusPlus):
+        def heads(self, image: Tensor) -> dict[int, Tensor]:
+            return {depth: math.nan * x for depth, x in super().heads(image).items()}
+
     with pytest.raises(UserError, match=r"must stay finite, but it is nan in epoch 1; train in"):
-        _trained(data, data, replace(_SHORT, augmentation=None))
+        train(Broken(_NESTED), data, data, recipe, seed=0)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 11, 12, 13, 40])
@@ -130,13 +143,13 @@ def test_the_last_epoch_is_always_looked_at_and_only_about_twelve_are(epochs: in
 
 def test_nothing_to_find_has_no_dice():
     data = _discs(2)
-    empty = Batches(images=data.images, masks=torch.zeros_like(data.masks))
+    empty = _with_masks(data, np.zeros_like)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = UNetPlusPlus(unet(plain_encoder(1, width=2)))
         with torch.no_grad():
             model.head_convs["X_0_1"].get_parameter("bias").fill_(-50)
-        curve = train(model, empty, empty, TrainRecipe(epochs=1, learning_rate=1e-6))
+        curve = train(model, empty, empty, TrainRecipe(epochs=1, learning_rate=1e-6), seed=0)
     assert curve[0].held_out_dice is None
     assert curve[0].held_out_loss is not None
 
@@ -154,12 +167,14 @@ def test_every_case_is_seen_once_an_epoch_in_parts_of_nearly_equal_size(
                 seen.append(image)
             return super().heads(image)
 
-    train(Spy(_NESTED), data, data, TrainRecipe(epochs=1, batch_size=3, augmentation=None))
+    recipe = TrainRecipe(epochs=1, batch_size=3, augmentation=None)
+    train(Spy(_NESTED), data, data, recipe, seed=0)
     sizes = [len(batch) for batch in seen]
     assert max(sizes) <= 3
     assert max(sizes) - min(sizes) <= 1
     together = torch.cat(seen).flatten(1)
-    order = torch.cdist(together, data.images.flatten(1)).argmin(1)
+    whole = torch.cat([data.case(k)[0] for k in range(num_cases)]).flatten(1)
+    order = torch.cdist(together, whole).argmin(1)
     assert sorted(order.tolist()) == list(range(num_cases))
 
 
@@ -179,7 +194,7 @@ def test_augmentation_and_bf16_change_the_training():
 
 
 def test_only_convolution_weights_are_decayed():
-    data = Batches(images=torch.zeros(2, 1, 8, 8), masks=torch.zeros(2, 1, 8, 8))
+    data = feed_of(dataset_of(np.zeros((2, 1, 8, 8)), np.zeros((2, 1, 8, 8))))
     recipe = TrainRecipe(epochs=1, learning_rate=1e-2, augmentation=None)
     spec = unet(plain_encoder(1, width=2))
     free, _ = _trained(data, data, replace(recipe, weight_decay=0.0), spec=spec)
@@ -187,23 +202,3 @@ def test_only_convolution_weights_are_decayed():
     other = decayed.state_dict()
     changed = {n for n, v in free.named_parameters() if not torch.equal(v, other[n])}
     assert changed == {n for n, v in free.named_parameters() if v.ndim > 1}
-
-
-def test_batches_are_standardised_per_image_and_channel():
-    rng = np.random.default_rng(0)
-    images = (
-        rng.random((3, 2, 10, 12), dtype=np.float32) * np.array([5, 0.01, 300])[:, None, None, None]
-    )
-    masks = rng.integers(0, 2, (3, 10, 12)).astype(np.uint8)
-    batches = make_batches(images.astype(np.float32), masks, _CPU)
-    assert batches.images.dtype == batches.masks.dtype == torch.float32
-    torch.testing.assert_close(batches.images.mean((2, 3)), torch.zeros(3, 2), atol=1e-5, rtol=0)
-    torch.testing.assert_close(batches.images.std((2, 3), correction=0), torch.ones(3, 2))
-    assert np.array_equal(batches.masks[:, 0].numpy(), masks)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, 0.7, 1.0, 200.3])
-def test_a_constant_channel_becomes_zero(value: float):
-    images = np.full((1, 1, 37, 41), value, np.float32)
-    batches = make_batches(images, np.zeros((1, 37, 41), np.uint8), _CPU)
-    assert not batches.images.any()

@@ -15,18 +15,22 @@ def test_by_hand():
     target = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 2, 2)
     cross_entropy = -(math.log(0.75) + math.log(0.5) + math.log(0.5) + math.log(0.75)) / 4
     soft_dice = (2 * 0.75 + 1) / (0.75 + 0.5 + 0.5 + 0.25 + 1 + 1)
-    assert hybrid_loss(logits, target).item() == pytest.approx(cross_entropy + 1 - soft_dice)
+    assert hybrid_loss(logits, target, exclusive=False).item() == pytest.approx(
+        cross_entropy + 1 - soft_dice
+    )
 
 
 def test_a_perfect_prediction_costs_nothing_with_or_without_foreground():
     target = torch.zeros(2, 1, 8, 8)
     target[0, 0, 2:5, 3:6] = 1
-    assert hybrid_loss(200 * target - 100, target).item() == pytest.approx(0, abs=1e-6)
+    assert hybrid_loss(200 * target - 100, target, exclusive=False).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_an_utterly_wrong_prediction_stays_finite():
     target = torch.ones(1, 1, 4, 4)
-    loss = hybrid_loss(torch.full((1, 1, 4, 4), -1e4), target)
+    loss = hybrid_loss(torch.full((1, 1, 4, 4), -1e4), target, exclusive=False)
     assert loss.item() == pytest.approx(1e4 + 1 - 1 / 17)
 
 
@@ -35,14 +39,14 @@ def test_the_gradient_is_that_of_finite_differences():
     # `hybrid_loss` computes in fp32, so the differences are taken wide and held loosely.
     logits = torch.randn(2, 1, 3, 3, generator=generator, requires_grad=True)
     target = torch.randint(0, 2, (2, 1, 3, 3), generator=generator).float()
-    hybrid_loss(logits, target).backward()
+    hybrid_loss(logits, target, exclusive=False).backward()
     assert logits.grad is not None
     with torch.no_grad():
         for k in range(logits.numel()):
             step = torch.zeros(logits.numel())
             step[k] = 0.02
-            ahead = hybrid_loss(logits + step.view_as(logits), target)
-            behind = hybrid_loss(logits - step.view_as(logits), target)
+            ahead = hybrid_loss(logits + step.view_as(logits), target, exclusive=False)
+            behind = hybrid_loss(logits - step.view_as(logits), target, exclusive=False)
             slope = (ahead - behind).item() / 0.04
             assert logits.grad.flatten()[k].item() == pytest.approx(slope, abs=2e-4)
 
@@ -51,25 +55,32 @@ def test_equal_parts_of_a_batch_average_to_the_whole():
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(6, 1, 5, 5, generator=generator)
     target = torch.randint(0, 2, (6, 1, 5, 5), generator=generator).float()
-    parts = [hybrid_loss(x, y) for x, y in zip(logits.split(2), target.split(2), strict=True)]
-    torch.testing.assert_close(torch.stack(parts).mean(), hybrid_loss(logits, target))
+    parts = [
+        hybrid_loss(x, y, exclusive=False)
+        for x, y in zip(logits.split(2), target.split(2), strict=True)
+    ]
+    torch.testing.assert_close(
+        torch.stack(parts).mean(), hybrid_loss(logits, target, exclusive=False)
+    )
 
 
 def test_the_value_does_not_depend_on_the_size_of_the_image():
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(1, 1, 32, 32, generator=generator)
     target = torch.randint(0, 2, (1, 1, 32, 32), generator=generator).float()
-    twice = hybrid_loss(logits.repeat(1, 1, 2, 2), target.repeat(1, 1, 2, 2))
+    twice = hybrid_loss(logits.repeat(1, 1, 2, 2), target.repeat(1, 1, 2, 2), exclusive=False)
     # Up to the one pixel of smoothing.
-    torch.testing.assert_close(twice, hybrid_loss(logits, target), rtol=0, atol=1e-3)
+    torch.testing.assert_close(
+        twice, hybrid_loss(logits, target, exclusive=False), rtol=0, atol=1e-3
+    )
 
 
 def test_half_precision_logits_are_scored_in_fp32():
     logits = torch.randn(1, 1, 64, 64).bfloat16()
     target = (torch.rand(1, 1, 64, 64) > 0.5).float()
-    loss = hybrid_loss(logits, target)
+    loss = hybrid_loss(logits, target, exclusive=False)
     assert loss.dtype == torch.float32
-    assert torch.equal(loss, hybrid_loss(logits.float(), target))
+    assert torch.equal(loss, hybrid_loss(logits.float(), target, exclusive=False))
 
 
 def _heads() -> tuple[Tensor, Tensor]:
@@ -77,8 +88,8 @@ def _heads() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     target = (torch.rand(2, 1, 6, 6, generator=generator) > 0.5).float()
     heads = [torch.randn(2, 1, 6, 6, generator=generator) for _ in range(3)]
-    alone = torch.stack([hybrid_loss(logits, target) for logits in heads])
-    return head_losses(iter(heads), target), alone
+    alone = torch.stack([hybrid_loss(logits, target, exclusive=False) for logits in heads])
+    return head_losses(iter(heads), target, exclusive=False), alone
 
 
 def test_the_losses_stand_in_the_order_of_the_heads():
@@ -115,5 +126,38 @@ def test_volumes_are_scored_over_all_their_voxels():
     target = (torch.rand(2, 1, 4, 6, generator=generator) > 0.5).float()
     volume = (2, 1, 2, 2, 6)
     torch.testing.assert_close(
-        hybrid_loss(logits.view(volume), target.view(volume)), hybrid_loss(logits, target)
+        hybrid_loss(logits.view(volume), target.view(volume), exclusive=False),
+        hybrid_loss(logits, target, exclusive=False),
+    )
+
+
+def test_two_exclusive_classes_by_hand():
+    # One pixel of each class; probabilities (0.5, 0.25, 0.25) everywhere.
+    logits = torch.tensor([math.log(2), 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 1, 3)
+    masks = torch.tensor([0, 1, 2], dtype=torch.uint8).view(1, 1, 1, 3)
+    cross_entropy = -(math.log(0.5) + 2 * math.log(0.25)) / 3
+    soft_dice = (2 * 0.25 + 1) / (0.75 + 1 + 1)
+    loss = hybrid_loss(logits, masks, exclusive=True)
+    assert loss.item() == pytest.approx(cross_entropy + 1 - soft_dice)
+
+
+def test_a_softmax_over_two_is_a_sigmoid_of_the_difference():
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(2, 2, 4, 4, 3, generator=generator)
+    masks = torch.randint(0, 2, (2, 1, 4, 4, 3), generator=generator)
+    difference = logits[:, 1:] - logits[:, :1]
+    torch.testing.assert_close(
+        hybrid_loss(logits, masks, exclusive=True), hybrid_loss(difference, masks, exclusive=False)
+    )
+
+
+def test_overlapping_classes_are_so_many_binary_tasks():
+    generator = torch.Generator().manual_seed(6)
+    logits = torch.randn(2, 3, 5, 5, generator=generator)
+    masks = torch.randint(0, 2, (2, 3, 5, 5), generator=generator)
+    each = [
+        hybrid_loss(logits[:, k : k + 1], masks[:, k : k + 1], exclusive=False) for k in range(3)
+    ]
+    torch.testing.assert_close(
+        hybrid_loss(logits, masks, exclusive=False), torch.stack(each).mean()
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import dataset_of, feed_of
 from torch import Tensor
 
 from unetpp.errors import UserError
@@ -14,7 +15,7 @@ from unetpp.models.encoders import describe_encoder
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
-from unetpp.training.loop import make_batches, train
+from unetpp.training.loop import train
 from unetpp.training.optimizer import encoder_parameters, make_optimizer
 
 _RECIPE = TrainRecipe(epochs=1, batch_size=2, augmentation=None, learning_rate=0.01)
@@ -28,9 +29,8 @@ def _trained(spec: GridSpec, recipe: TrainRecipe) -> tuple[dict[str, Tensor], UN
         model = UNetPlusPlus(spec)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         images = torch.rand(4, spec.in_channels, 32, 32).numpy()
-        masks = (images[:, 0] > 0.5).astype("uint8")
-        batches = make_batches(images, masks, torch.device("cpu"))
-        train(model, batches, batches, recipe)
+        feed = feed_of(dataset_of(images, images[:, :1] > 0.5))
+        train(model, feed, feed, recipe, seed=0)
     return before, model
 
 

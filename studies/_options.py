@@ -1,0 +1,210 @@
+"""Options of the command line that several commands share, and what they are turned into."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from unetpp.errors import UserError
+
+if TYPE_CHECKING:
+    from unetpp.data.loading import DataOptions
+
+_DATA = "How the data are read"
+
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Layout of the folder, such as folder, nnunet or coco. Default: recognised.",
+        rich_help_panel=_DATA,
+    ),
+]
+Masks = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="foreground (every value above 0), classes (value k is class k), one-hot or planes "
+        "(one channel a class). Default: what the layout says, else foreground.",
+        rich_help_panel=_DATA,
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,..", help="Names of the classes, background left out.", rich_help_panel=_DATA
+    ),
+]
+Slices = Annotated[
+    int | None,
+    typer.Option(
+        metavar="AXIS",
+        min=0,
+        max=2,
+        help="Take volumes as slices across this axis.",
+        rich_help_panel=_DATA,
+    ),
+]
+SkipEmpty = Annotated[
+    bool,
+    typer.Option(
+        "--skip-empty", help="Leave out slices without foreground.", rich_help_panel=_DATA
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Resample every case to 96, 96x128, 32x32x32, or stored for the stored size.",
+        rich_help_panel=_DATA,
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the table whose cases stay in one fold (patient, video). Default: what "
+        "the layout knows, or group, if there.",
+        rich_help_panel=_DATA,
+    ),
+]
+Stratify = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of the table that the folds balance. Default: share of foreground.",
+        rich_help_panel=_DATA,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of decoded images. Default: the user's cache folder.",
+        rich_help_panel=_DATA,
+    ),
+]
+
+
+_FOLDS = "How the cases are divided"
+
+Split = Annotated[
+    Literal["k-fold", "leave-one-group-out", "blocks", "given"],
+    typer.Option(
+        metavar="SCHEME",
+        help="k-fold, leave-one-group-out, blocks (contiguous slices of a stack), or given (by "
+        "the data: a column fold, or splits_final.json).",
+        rich_help_panel=_FOLDS,
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(metavar="K", min=2, help="Folds of the cross-validation.", rich_help_panel=_FOLDS),
+]
+Repeats = Annotated[
+    int,
+    typer.Option(
+        metavar="R", min=1, help="Rounds of k-fold, each dealt anew.", rich_help_panel=_FOLDS
+    ),
+]
+TestShare = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of the cases that is set aside before the folds and never used here.",
+        rich_help_panel=_FOLDS,
+    ),
+]
+Gap = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="With blocks: slices beside a held-out block that are not trained on.",
+        rich_help_panel=_FOLDS,
+    ),
+]
+
+
+def data_options(
+    folder: Path,
+    *,
+    layout: str | None,
+    masks: str | None,
+    classes: str | None,
+    slices: int | None,
+    skip_empty: bool,
+    size: tuple[int, ...] | None,
+    group: str | None,
+    stratify: str | None,
+    cache: Path | None,
+) -> DataOptions:
+    """The options of a folder, checked as far as words go.
+
+    Raises:
+        UserError: on an unknown rule for masks.
+    """
+    from unetpp.data.cache import default_cache
+    from unetpp.data.labels import check_mask_rule
+    from unetpp.data.layouts.wanted import Wanted
+    from unetpp.data.loading import DataOptions
+
+    return DataOptions(
+        folder=folder,
+        cache=cache or default_cache(),
+        layout=layout,
+        wanted=Wanted(
+            mask_rule=None if masks is None else check_mask_rule(masks),
+            class_names=tuple(classes.split(",")) if classes else (),
+            slice_axis=slices,
+            keep_empty=not skip_empty,
+        ),
+        size=size,
+        group_column=group,
+        stratify_column=stratify,
+    )
+
+
+def parse_sides(text: str | None, *, default: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Sides in pixels of "96" or "96x128"; None of "stored"; the default where nothing is said.
+
+    Raises:
+        UserError: on anything else.
+    """
+    if text is None:
+        return default
+    if text == "stored":
+        return None
+    parts = text.split("x")
+    if len(parts) > 3 or not all(part.isdecimal() and 0 < int(part) < 2**16 for part in parts):
+        raise UserError(
+            f"sides are whole numbers of pixels such as 96, 96x128 or stored, but got {text!r}; "
+            "write it so"
+        )
+    return tuple(map(int, parts))
+
+
+def embedded_side(text: str | None, default: int) -> int:
+    """The side of embedded images, which are square.
+
+    Raises:
+        UserError: for several sides, or none.
+    """
+    sides = parse_sides(text, default=(default,))
+    if sides is None or len(sides) != 1:
+        raise UserError(
+            f"embedded images are square and made at one size, but --size is {text}; pass one "
+            "number of pixels, such as --size 64"
+        )
+    return sides[0]
+
+
+def warn_ignored(options: Mapping[str, object], why: str) -> None:
+    """Warn of the options that were given and have no effect."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        warnings.warn(f"{', '.join(given)} have no effect: {why}", stacklevel=2)

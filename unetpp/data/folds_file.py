@@ -1,0 +1,80 @@
+"""Folds as a JSON file that stays as it was written, or is refused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from unetpp.data.findings import BadFile
+from unetpp.data.folds import Folds
+from unetpp.errors import UserError
+
+# Ten rounds of a hundred thousand cases with ids of 60 characters; more is no file of ours.
+_MOST_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    version: Literal[2]
+    hash: str
+    folds: Folds
+
+
+_STORED_JSON = TypeAdapter(_Stored)
+
+
+def write_folds(folds: Folds, path: Path) -> None:
+    """Writes the folds as JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The process id keeps two that start at once from writing into one file.
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    stored = _Stored(version=2, hash=folds.hash, folds=folds)
+    unfinished.write_bytes(_STORED_JSON.dump_json(stored, indent=1) + b"\n")
+    unfinished.replace(path)
+
+
+def read_folds(path: Path) -> Folds:
+    """Reads what `write_folds` wrote.
+
+    Raises:
+        UserError: no such file.
+        BadFile: it cannot be read, is larger than folds are, holds no folds of this version, or
+            has a content that its hash does not confirm.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise UserError(f"There are no folds at `{path}`; make them first.") from None
+    except OSError as error:
+        raise BadFile(
+            "unreadable-folds",
+            path,
+            f"`{path}` must be a readable file of folds, but reading failed ({error.strerror}); "
+            "mend its place or its rights.",
+        ) from None
+    if len(text) > _MOST_BYTES:
+        raise BadFile(
+            "oversized-folds",
+            path,
+            f"`{path}` must hold folds, which take at most {_MOST_BYTES // 10**6} MB, but it is "
+            "larger; give the file that the study wrote.",
+        )
+    try:
+        stored = _STORED_JSON.validate_json(text)
+    except ValidationError:
+        stored = None
+    if stored is None or stored.hash != stored.folds.hash:
+        raise BadFile(
+            "changed-folds",
+            path,
+            f"`{path}` must hold folds as this version writes them, but it was changed, damaged or "
+            "written by another version; restore it, or delete it and make the folds anew.",
+        )
+    return stored.folds

@@ -1,0 +1,322 @@
+"""Images and masks as files, paired by name.
+
+folder/images/a.png, folder/masks/a.png           two folders; the mask may be named a_mask.png too
+folder/a.png, folder/a_mask.png                   one folder
+folder/images/a.png, folder/masks/vessel/a.png    a folder of masks a class; classes may overlap
+
+Both folders have other usual names too, and may have folders in them. NIfTI files are volumes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from unetpp.data.decoding import SUFFIXES
+from unetpp.data.findings import BadFile, Finding
+from unetpp.data.labels import Labels, MaskRule
+from unetpp.data.layouts import pairing
+from unetpp.data.layouts.pairing import Found, Pair, finding, shown
+from unetpp.data.layouts.volumes import as_slices, labels_without_names
+from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.sources import CaseFiles, ClassMasks, Listing, MaskSource, Pixels
+from unetpp.errors import UserError
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "gt", "ground_truth", "groundtruth", "annotations"),
+)
+
+
+def matches(folder: Path) -> bool:
+    """Whether `folder` has a folder of images, or files that pair as a.png and a_mask.png."""
+    if _named(folder, IMAGE_FOLDERS) or _has_pair(folder):
+        return True
+    # With one such folder, that folder is the data set.
+    return sum(map(_has_pair, pairing.folders_in(folder))) > 1
+
+
+def _has_pair(folder: Path) -> bool:
+    files = (path.name for path in pairing.entries(folder) if pairing.suffix_of(path.name))
+    stems = {pairing.id_of(name) for name in files}
+    endless = {stem: pairing.without_ending(stem) for stem in stems}
+    return any(stem != short and short in stems for stem, short in endless.items())
+
+
+def list_cases(folder: Path, wanted: Wanted) -> Listing:
+    """A case an image.
+
+    Args:
+        folder: as in the head of this file. The id of a case is the path of its image in the
+            folder of images, without suffix.
+        wanted: see there; folders of masks a class are read as "planes" whatever it says.
+
+    Raises:
+        UserError: there are no images, or no masks where they are required, or a folder cannot be
+            read, or masks need names of classes.
+    """
+    if not pairing.is_folder(folder):
+        raise UserError(
+            f"There is no folder `{shown(folder)}`; give one with `images/` and `masks/`."
+        )
+    pairing.require_readable(folder)
+    images, masks, layout_text, findings = _files(folder, wanted)
+    _require_some(folder, images, masks, findings, wanted)
+    names = _class_folders(images, masks)
+    if names:
+        layout_text = "images, and a folder of masks a class"
+        labels, mask_rule, more = _labels_of_folders(folder, names, wanted)
+        cases, problems = _paired_with_classes(images, masks, labels.names, wanted)
+    else:
+        labels, mask_rule, more = labels_of(wanted)
+        pairs, problems = pairing.pair(images, masks, masks_required=wanted.masks_required)
+        cases = [_case(p, None if p.mask is None else Pixels(path=p.mask)) for p in pairs]
+    ready, spatial_dims, group_column, last = as_one_kind(cases, wanted)
+    return Listing(
+        folder=folder,
+        layout="folder",
+        layout_text=layout_text,
+        cases=ready,
+        labels=labels,
+        mask_rule=mask_rule,
+        spatial_dims=spatial_dims,
+        group_column=group_column,
+        findings=(*findings, *more, *problems, *last),
+    )
+
+
+# --- which files there are
+
+
+def _files(folder: Path, wanted: Wanted) -> tuple[list[Found], list[Found], str, list[Finding]]:
+    """Images, masks, how they lie in words, and what was found on the way."""
+    image_folder, of_images = _choose(folder, IMAGE_FOLDERS, "images")
+    mask_folder, of_masks = _choose(folder, MASK_FOLDERS, "masks")
+    if mask_folder is not None and image_folder is None:
+        raise UserError(
+            f"Beside `{shown(mask_folder)}` there must be a folder of images, but there is none; "
+            f"make `{shown(folder / 'images')}`."
+        )
+    images, findings = pairing.walk(image_folder or folder)
+    findings = [*of_images, *of_masks, *findings]
+    if mask_folder is not None:
+        masks, more = pairing.walk(mask_folder)
+        return images, masks, "images and masks in two folders", [*findings, *more]
+    images, masks = _told_apart(images, wanted)
+    if masks:
+        text = "images and masks in one folder, told apart by endings such as `_mask`"
+        return images, masks, text, findings
+    return images, masks, "images without masks", findings
+
+
+def _choose(folder: Path, names: Sequence[str], what: str) -> tuple[Path | None, list[Finding]]:
+    """The folder of images or of masks, and a warning where several could be meant."""
+    found = _named(folder, names)
+    if not found:
+        return None, []
+    chosen = found[0]
+    if chosen.is_symlink() and not chosen.resolve().is_relative_to(folder.resolve()):
+        raise BadFile(
+            "linked-folder",
+            chosen,
+            f"A folder of {what} must lie in `{shown(folder)}`, but `{shown(chosen)}` leads to "
+            f"`{shown(chosen.resolve())}`; link the files instead, with "
+            f"`cp -rs`.",
+        )
+    pairing.require_readable(chosen)
+    if len(found) == 1:
+        return chosen, []
+    text = (
+        f"One folder should hold the {what}, but `{shown(chosen)}` and `{shown(found[1])}` both "
+        "could, and the first one is read; rename or remove the other."
+    )
+    return chosen, [finding("warning", "several-folders", found[1], text)]
+
+
+def _named(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Folders in `folder` that have one of `names`, in their order; capitals do not matter."""
+    found = [(_plain(path.name), path) for path in pairing.folders_in(folder)]
+    usual = [(names.index(name), path.name != name, path) for name, path in found if name in names]
+    return [path for _, _, path in sorted(usual)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "_").replace("-", "_")
+
+
+def _told_apart(files: Sequence[Found], wanted: Wanted) -> tuple[list[Found], list[Found]]:
+    """Images, and the masks among them: what has an ending such as `_mask`.
+
+    Without `masks_required`, a file with such an ending is an image where it has no partner.
+    """
+    ids = {file.id for file in files}
+    masks: list[Found] = []
+    images: list[Found] = []
+    for file in files:
+        short = pairing.without_ending(file.id)
+        is_mask = short != file.id and (wanted.masks_required or short in ids)
+        (masks if is_mask else images).append(file)
+    return images, masks
+
+
+def _require_some(
+    folder: Path,
+    images: Sequence[Found],
+    masks: Sequence[Found],
+    findings: Sequence[Finding],
+    wanted: Wanted,
+) -> None:
+    if any(found.weight == "error" for found in findings):
+        return
+    if not images:
+        kinds = " ".join((*SUFFIXES, *pairing.NIFTI_SUFFIXES))
+        raise UserError(f"`{shown(folder)}` must hold images ({kinds}), but holds none; add them.")
+    if not masks and wanted.masks_required:
+        raise UserError(
+            f"Every image must have a mask, but `{shown(folder)}` holds {len(images)} images, first "
+            f"`{shown(images[0].path)}`, and no mask; put masks of the same names in "
+            f"`{shown(folder / 'masks')}`, or beside the images with an ending such as `_mask`."
+        )
+
+
+# --- a folder of masks a class
+
+
+def _class_folders(images: Sequence[Found], masks: Sequence[Found]) -> tuple[str, ...]:
+    """Names of the folders of masks, where these are classes; empty where they are not.
+
+    Folders that the images have too are no classes.
+    """
+    ids = {image.id for image in images}
+
+    def owned(name: str) -> bool:
+        return name in ids or pairing.without_ending(name) in ids
+
+    if any(owned(mask.id) for mask in masks):
+        return ()
+    if not any(owned(mask.id.partition("/")[2]) for mask in masks):
+        return ()
+    return tuple(sorted({mask.id.partition("/")[0] for mask in masks if "/" in mask.id}))
+
+
+def _labels_of_folders(
+    folder: Path, names: tuple[str, ...], wanted: Wanted
+) -> tuple[Labels, MaskRule, list[Finding]]:
+    findings: list[Finding] = []
+    if wanted.mask_rule not in (None, "planes"):
+        text = (
+            f"Masks are read as {wanted.mask_rule!r} only where a file holds them all; it is "
+            f"ignored, as `{shown(folder)}` has a folder of masks a class."
+        )
+        findings.append(finding("warning", "mask-rule-ignored", folder, text))
+    chosen = tuple(unicodedata.normalize("NFC", name) for name in wanted.class_names)
+    if chosen and sorted(chosen) != sorted(names):
+        raise UserError(
+            f"The classes of `{shown(folder)}` are its folders of masks {shown(', '.join(names))}, "
+            f"but {', '.join(chosen)} were named; name these in the order that you want, or none."
+        )
+    return Labels(kind="multilabel", names=chosen or names), "planes", findings
+
+
+def _paired_with_classes(
+    images: Sequence[Found], masks: Sequence[Found], names: Sequence[str], wanted: Wanted
+) -> tuple[list[CaseFiles], list[Finding]]:
+    pairs, findings = pairing.pair(images, [], masks_required=False)
+    loose = [mask.path for mask in masks if "/" not in mask.id]
+    findings += pairing.unused_masks(loose)
+    mask_of: dict[str, dict[str, Path | None]] = {}
+    for name in names:
+        start = f"{name}/"
+        of_class = [
+            Found(id=mask.id.removeprefix(start), path=mask.path)
+            for mask in masks
+            if mask.id.startswith(start)
+        ]
+        still = [Found(id=p.id, path=p.image) for p in pairs]
+        pairs, more = pairing.pair(still, of_class, masks_required=False)
+        findings += more
+        mask_of[name] = {p.id: p.mask for p in pairs}
+    cases: list[CaseFiles] = []
+    num_partial = 0
+    for p in pairs:
+        paths = [mask_of[name][p.id] for name in names]
+        if any(paths):
+            files = tuple(None if path is None else Pixels(path=path) for path in paths)
+            cases.append(_case(p, ClassMasks(files=files)))
+            num_partial += None in paths
+        elif wanted.masks_required:
+            findings.append(pairing.no_mask(p.image, " in any folder of a class"))
+        else:
+            cases.append(_case(p, None))
+    return cases, findings + _absent(num_partial, len(cases))
+
+
+def _absent(num_partial: int, num_cases: int) -> list[Finding]:
+    if not num_partial:
+        return []
+    text = (
+        f"{num_partial} of {num_cases} images have a mask in some folders of classes only; the "
+        "other classes count as absent there."
+    )
+    return [finding("note", "absent-classes", None, text)]
+
+
+# --- shared with the other layouts of files
+
+
+def labels_of(wanted: Wanted) -> tuple[Labels, MaskRule, list[Finding]]:
+    """How masks are read where the layout does not say it, and a warning for names without use.
+
+    Raises:
+        UserError: classes are wanted but not named.
+    """
+    labels, mask_rule = labels_without_names(wanted)
+    if mask_rule != "foreground" or len(wanted.class_names) < 2:
+        return labels, mask_rule, []
+    text = (
+        f"Masks read as 'foreground' have one class; the names {', '.join(wanted.class_names)} are "
+        "ignored, choose 'classes', 'one-hot' or 'planes' to use them."
+    )
+    return labels, mask_rule, [finding("warning", "class-names-ignored", None, text)]
+
+
+def as_one_kind(
+    cases: Sequence[CaseFiles], wanted: Wanted
+) -> tuple[tuple[CaseFiles, ...], Literal[2, 3], str | None, list[Finding]]:
+    """The cases sorted, as pictures, volumes or slices; whichever of these two most files are.
+
+    Returns:
+        The cases, the dimensions of each, the column of groups that slicing made (the volume), and
+        an error for each case that is not of the kind of the others.
+    """
+    kinds = {case.id: {pairing.is_nifti(path) for path in _paths(case)} for case in cases}
+    volumes = [case for case in cases if kinds[case.id] == {True}]
+    pictures = [case for case in cases if kinds[case.id] == {False}]
+    kept, kind = (volumes, "NIfTI") if len(volumes) > len(pictures) else (pictures, "picture")
+    kept_ids = {case.id for case in kept}
+    findings: list[Finding] = []
+    for case in cases:
+        if case.id not in kept_ids:
+            path = _paths(case)[0]
+            text = (
+                f"Images and masks must all be pictures or all NIfTI, but those of `{shown(path)}` "
+                f"are not {kind} files as most are; convert or remove them."
+            )
+            findings.append(finding("error", "mixed-kinds", path, text))
+    in_order = sorted(kept, key=lambda case: case.id)
+    ready, more = as_slices(in_order, wanted)
+    are_volumes = kind == "NIfTI"
+    sliced = are_volumes and wanted.slice_axis is not None
+    spatial_dims = 3 if are_volumes and not sliced else 2
+    return ready, spatial_dims, "group" if sliced else None, [*findings, *more]
+
+
+def _paths(case: CaseFiles) -> list[Path]:
+    masks = case.mask.files if isinstance(case.mask, ClassMasks) else (case.mask,)
+    return [part.path for part in (*case.image, *masks) if isinstance(part, Pixels)]
+
+
+def _case(p: Pair, mask: MaskSource | None) -> CaseFiles:
+    return CaseFiles(id=p.id, image=(Pixels(path=p.image),), mask=mask)

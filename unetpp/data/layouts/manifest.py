@@ -1,0 +1,383 @@
+"""A table of images and masks: index.csv, manifest.csv or any other csv file.
+
+image,mask,group,fold
+images/a.png,masks/a.png,patient 1,0
+
+image      relative to the table's folder; image_2, image_3, ... are further channels
+mask       may be empty, or left out, when images are only predicted
+group      optional: cases of one group stay on one side of a fold
+fold       optional, or split: see `given_folds`
+others     are kept, to group and to balance by
+
+The first line says whether `,`, `;` or a tab divides the cells.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from unetpp.data.decoding import SUFFIXES
+from unetpp.data.findings import BadFile, Finding
+from unetpp.data.layouts import pairing
+from unetpp.data.layouts.folders import as_one_kind, labels_of
+from unetpp.data.layouts.pairing import finding, shown
+from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.sources import CaseFiles, Listing, Pixels
+
+NAMES = ("index.csv", "manifest.csv")
+_MOST_BYTES = 2**28
+_IMAGE_COLUMN = re.compile(r"image(?:_([0-9]{1,4}))?")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.0+)?")
+_TRAIN = ("train", "training")
+_VALIDATION = ("val", "valid", "validation")
+_TEST = ("test", "testing")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """The cells of a row by column, and the number of its line, from 1."""
+
+    line: int
+    cells: Mapping[str, str]
+
+
+def matches(folder: Path) -> bool:
+    """Whether `folder` has an index.csv or manifest.csv, or is a csv file."""
+    return _table(folder) is not None
+
+
+def _table(folder: Path) -> Path | None:
+    if folder.suffix.lower() == ".csv" and pairing.is_file(folder):
+        return folder
+    return next((folder / name for name in NAMES if pairing.is_file(folder / name)), None)
+
+
+def list_cases(folder: Path, wanted: Wanted) -> Listing:
+    """A case a row.
+
+    Args:
+        folder: it holds the table, or is the table.
+        wanted: see there.
+
+    Raises:
+        UserError: there is no table, it is no csv file in UTF-8, a column is missing or doubled, it
+            has no row, or masks need names of classes.
+    """
+    table = _table(folder)
+    if table is None:
+        raise BadFile(
+            "no-table",
+            folder,
+            f"There is no `{shown(folder / NAMES[0])}` and no `{NAMES[1]}`; write one with the "
+            "columns image and mask.",
+        )
+    labels, mask_rule, findings = labels_of(wanted)
+    columns, rows, more = _read(table)
+    findings += more
+    image_columns = _image_columns(table, columns, wanted)
+    inside = _inside_of(table.parent)
+    cases: dict[str, list[tuple[int, CaseFiles]]] = {}
+    for row in rows:
+        try:
+            case = _case(table, row, image_columns, inside, wanted)
+        except BadFile as error:
+            findings.append(error.finding)
+        else:
+            cases.setdefault(case.id, []).append((row.line, case))
+    findings += [_doubled(table, same) for same in cases.values() if len(same) > 1]
+    alone = [same[0][1] for same in cases.values() if len(same) == 1]
+    ready, spatial_dims, group_column, more = as_one_kind(alone, wanted)
+    folds, of_folds = given_folds(table, ready, columns)
+    return Listing(
+        folder=table.parent,
+        layout="manifest",
+        layout_text=f"the images and masks that `{shown(table.name)}` names",
+        cases=ready,
+        labels=labels,
+        mask_rule=mask_rule,
+        spatial_dims=spatial_dims,
+        group_column="group" if "group" in columns else group_column,
+        given_folds=folds,
+        findings=(*findings, *more, *of_folds),
+    )
+
+
+# --- the table
+
+
+def _read(table: Path) -> tuple[list[str], list[_Row], list[Finding]]:
+    """Columns, rows that are not blank, and what is wrong with single rows."""
+    lines = _lines(table, _text(table))
+    _, first = next(lines, (1, []))
+    columns = [name.strip() for name in first]
+    doubled = sorted({name for name in columns if name and columns.count(name) > 1})
+    if doubled:
+        raise BadFile(
+            "duplicate-column",
+            table,
+            f"The columns of `{shown(table)}` must differ, but `{shown(doubled[0])}` is there "
+            f"{columns.count(doubled[0])} times; rename or remove one.",
+        )
+    rows: list[_Row] = []
+    blank: list[int] = []
+    findings: list[Finding] = []
+    for number, line in lines:
+        cells = [cell.strip() for cell in line]
+        if not any(cells):
+            blank.append(number)
+        elif any(cells[len(columns) :]):
+            text = (
+                f"A row must have a cell a column, but line {number} of `{shown(table)}` has "
+                f"{len(cells)} for {len(columns)} columns; mend it, or quote cells that hold "
+                "a separator."
+            )
+            findings.append(finding("error", "long-row", table, text))
+        else:
+            # A row may end early: what is not written is empty.
+            cells += [""] * (len(columns) - len(cells))
+            named = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+            rows.append(_Row(line=number, cells=named))
+    if not rows and not findings:
+        raise BadFile(
+            "no-cases",
+            table,
+            f"`{shown(table)}` must have at least one case, but has only its first line.",
+        )
+    return [name for name in columns if name], rows, findings + _blank_rows(table, blank)
+
+
+def _blank_rows(table: Path, lines: Sequence[int]) -> list[Finding]:
+    if not lines:
+        return []
+    text = f"{len(lines)} rows of `{shown(table)}` are blank and ignored, first line {lines[0]}."
+    return [finding("warning", "blank-rows", table, text)]
+
+
+def _text(table: Path) -> str:
+    try:
+        num_bytes = table.stat().st_size
+        if num_bytes > _MOST_BYTES:
+            raise BadFile(
+                "large-table",
+                table,
+                f"A table must have at most 256 MiB, but `{shown(table)}` has {num_bytes} bytes; "
+                "divide it.",
+            )
+        return table.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _no_csv(table, error) from None
+
+
+def _no_csv(table: Path, error: Exception) -> BadFile:
+    text = f"`{shown(table)}` must be a UTF-8 csv file ({shown(error)}); save it as one."
+    return BadFile("bad-table", table, text)
+
+
+def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of the line where each row begins, and its cells."""
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=_separator(text),
+        strict=True,
+        skipinitialspace=True,
+    )
+    while True:
+        number = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _no_csv(table, ValueError(f"line {number}: {error}")) from None
+        yield number, row
+
+
+def _separator(text: str) -> str:
+    """Which separator the first line has most of."""
+    first = text.splitlines()[0] if text else ""
+    return max(",;\t", key=first.count)
+
+
+def _image_columns(table: Path, columns: Sequence[str], wanted: Wanted) -> list[str]:
+    """The columns of images, in the order of their numbers; `image` comes first.
+
+    Raises:
+        BadFile: the table lacks images, or masks that are required.
+    """
+    numbers: list[tuple[int, str]] = []
+    for name in columns:
+        if match := _IMAGE_COLUMN.fullmatch(name):
+            numbers.append((-1 if match[1] is None else int(match[1]), name))
+    lacking = [] if numbers else ["image"]
+    if wanted.masks_required and "mask" not in columns:
+        lacking.append("mask")
+    if not lacking:
+        return [name for _, name in sorted(numbers)]
+    lower = {name.lower(): name for name in columns}
+    near = [lower[hit] for name in lacking for hit in difflib.get_close_matches(name, lower, n=1)]
+    hint = f"did you mean {' and '.join(near)}? Its" if near else "its"
+    text = (
+        f"`{shown(table)}` must have the columns image and mask, but lacks {' and '.join(lacking)}; "
+        f"{hint} first line is `{','.join(columns)}`."
+    )
+    raise BadFile("missing-column", table, shown(text))
+
+
+# --- its rows
+
+
+def _case(
+    table: Path,
+    row: _Row,
+    image_columns: Sequence[str],
+    inside: Callable[[Path], bool],
+    wanted: Wanted,
+) -> CaseFiles:
+    images = [_file(table, row, name, inside) for name in image_columns]
+    masks = []
+    if wanted.masks_required or row.cells.get("mask"):
+        masks = [_file(table, row, "mask", inside)]
+    name = _case_id(row.cells[image_columns[0]])
+    if problem := pairing.long_id(name, images[0]):
+        raise BadFile(problem.code, images[0], problem.text)
+    return CaseFiles(
+        id=name,
+        image=tuple(Pixels(path=path) for path in images),
+        mask=Pixels(path=masks[0]) if masks else None,
+        columns=row.cells,
+    )
+
+
+def _case_id(text: str) -> str:
+    path = PurePosixPath(text)
+    return pairing.id_of(str(path.relative_to("images") if path.parts[0] == "images" else path))
+
+
+def _file(table: Path, row: _Row, column: str, inside: Callable[[Path], bool]) -> Path:
+    """The file that a cell names.
+
+    Raises:
+        BadFile: the cell is empty, leads out of the folder, or names no picture that is there.
+    """
+    text, where = row.cells[column], f"line {row.line} of `{shown(table)}`"
+    kind = "mask" if column == "mask" else "image"
+    if not text:
+        lack = f"Every case must have {'a mask' if kind == 'mask' else 'its images'}"
+        raise BadFile(f"no-{kind}", table, f"{lack}, but `{column}` is empty in {where}; fill it.")
+    relative = PurePosixPath(text)
+    path = table.parent / relative
+    is_inside = relative.parts and not relative.is_absolute() and ".." not in relative.parts
+    if not is_inside or "\\" in text or not inside(path.parent):
+        raise BadFile(
+            "path-outside",
+            table,
+            f"Paths in a table must stay in its folder, but {where} has `{shown(text)}`; write "
+            "them relative to the folder, with `/` and without `..`.",
+        )
+    if not pairing.is_file(path):
+        raise BadFile(
+            f"no-{kind}", path, f"There is no {kind} `{shown(path)}`, which {where} names; mend it."
+        )
+    if not pairing.suffix_of(path.name):
+        kinds = " ".join((*SUFFIXES, *pairing.NIFTI_SUFFIXES))
+        raise BadFile(
+            "not-an-image",
+            path,
+            f"Images and masks must be files of the kinds {kinds}, but {where} names "
+            f"`{shown(text)}`; convert it.",
+        )
+    return path
+
+
+def _inside_of(root: Path) -> Callable[[Path], bool]:
+    """Whether a folder lies in `root` once links to folders are followed."""
+    real = root.resolve()
+
+    @cache
+    def inside(folder: Path) -> bool:
+        try:
+            return folder.resolve().is_relative_to(real)
+        except (OSError, ValueError, RuntimeError):
+            # There is nothing of this name, which has its own sentence.
+            return True
+
+    return inside
+
+
+def _doubled(table: Path, same: Sequence[tuple[int, CaseFiles]]) -> Finding:
+    lines = " and ".join(str(line) for line, _ in same[:2])
+    text = (
+        f"A case must be there once, but `{shown(same[0][1].id)}` is in the lines {lines} of "
+        f"`{shown(table)}`; remove or rename one."
+    )
+    return finding("error", "duplicate-case", table, text)
+
+
+# --- folds
+
+
+def given_folds(
+    table: Path, cases: Sequence[CaseFiles], columns: Sequence[str]
+) -> tuple[tuple[tuple[str, ...], ...] | None, list[Finding]]:
+    """Held-out ids of each fold, as the column `fold` says, or `split` where that is empty.
+
+    Every value is a fold that holds out the cases of this value, in order (of numbers, where all
+    are numbers); the words train and test are no folds, and cases of these stay out of all. Where
+    there are only the words train, val and test, there is one fold: it holds out test, or val
+    where there is no test, and all others train. None where no case would be held out, or none
+    would be left; then a warning says so.
+    """
+    named = [name for name in ("fold", "split") if name in columns]
+    if not named:
+        return None, []
+    ids_of: dict[str, list[str]] = {}
+    for case in cases:
+        value = next((case.columns[name] for name in named if case.columns[name]), "")
+        ids_of.setdefault(value.casefold(), []).append(case.id)
+    # Without a value a case would silently train in every fold.
+    empty = ids_of.pop("", [])
+    folds = _folds(ids_of)
+    usable = bool(folds) and all(len(fold) < len(cases) for fold in folds)
+    where = f"the column `{named[0]}` of `{shown(table)}`"
+    findings: list[Finding] = []
+    if empty:
+        text = (
+            f"Every case must have a fold, but {len(empty)} have none in {where}, first "
+            f"`{shown(empty[0])}`; write a number, train or test, or remove the column."
+        )
+        findings.append(finding("error", "empty-fold", table, text))
+    if usable:
+        held_out = ", ".join(str(len(fold)) for fold in folds)
+        text = f"{len(folds)} folds are those of {where}; they hold out {held_out} cases."
+        findings.append(finding("note", "given-folds", table, text))
+        return folds, findings
+    if cases:
+        text = (
+            f"Folds must hold out some cases and not all, but {where} has only the values "
+            f"{shown(', '.join(sorted(ids_of)) or 'that are empty')}; it is ignored."
+        )
+        findings.append(finding("warning", "folds-ignored", table, text))
+    return None, findings
+
+
+def _folds(ids_of: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    words = (*_TRAIN, *_VALIDATION, *_TEST)
+    if all(value in words for value in ids_of):
+        some = (
+            sorted(name for value in held for name in ids_of.get(value, ()))
+            for held in (_TEST, _VALIDATION)
+        )
+        return tuple(tuple(names) for names in some if names)[:1]
+    values = [value for value in ids_of if value not in (*_TRAIN, *_TEST)]
+    if all(_NUMBER.fullmatch(value) for value in values):
+        values.sort(key=float)
+    else:
+        values.sort()
+    return tuple(tuple(sorted(ids_of[value])) for value in values)

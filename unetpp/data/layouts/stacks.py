@@ -1,0 +1,178 @@
+"""Stacks of slices in one tif, as in the ISBI 2012 challenge on electron microscopy.
+
+folder/train-volume.tif    a page a slice
+folder/train-labels.tif    as many pages; or both in images/ and masks/, under one stem
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetpp.data.decoding import damaged, open_file
+from unetpp.data.findings import BadFile, Finding
+from unetpp.data.layouts.pairing import entries, shown, suffix_of
+from unetpp.data.layouts.volumes import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    labels_without_names,
+    subfolder,
+)
+from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.sources import CaseFiles, Listing, Pixels
+from unetpp.errors import UserError
+
+_SUFFIXES = (".tif", ".tiff")
+
+
+def matches(folder: Path) -> bool:
+    """Whether `folder` has a NAME-volume.tif, or images of which the first has several pages."""
+    if _challenge_stacks(folder):
+        return True
+    images = subfolder(folder, IMAGE_FOLDERS)
+    first = next(iter(_tifs(images)), None)
+    try:
+        return first is not None and num_pages(first) > 1
+    except BadFile:
+        return False
+
+
+def list_cases(folder: Path, wanted: Wanted) -> Listing:
+    """A case a page. The group is the stack, as neighbours are alike.
+
+    Raises:
+        UserError: there is no stack, or masks need names of classes.
+    """
+    labels, mask_rule = labels_without_names(wanted)
+    stacks, findings = _stacks(folder)
+    cases: list[CaseFiles] = []
+    for name, (image, mask) in stacks.items():
+        # The challenge never gave the labels of its test stack away, so lacking them is no fault.
+        if mask is None and wanted.masks_required and name.lower().startswith("test"):
+            text = (
+                f"`{shown(image)}` is left out, as it has no labels beside it; it can be predicted."
+            )
+            findings.append(Finding(weight="note", code="test-stack", path=image, text=text))
+            continue
+        try:
+            cases += _pages(name, image, mask, wanted)
+        except BadFile as error:
+            findings.append(error.finding)
+    if not cases and not any(finding.weight == "error" for finding in findings):
+        raise UserError(
+            f"`{shown(folder)}` must hold stacks with labels, such as `train-volume.tif` and "
+            "`train-labels.tif`, but holds none; add them."
+        )
+    if wanted.slice_axis is not None:
+        text = "A slice axis is ignored, as stacks are read page by page already."
+        findings.append(
+            Finding(weight="warning", code="slice-axis-ignored", path=folder, text=text)
+        )
+    return Listing(
+        folder=folder,
+        layout="stacks",
+        layout_text="stacks of slices, a page of a tif each",
+        cases=tuple(sorted(cases, key=lambda case: case.id)),
+        labels=labels,
+        mask_rule=mask_rule,
+        spatial_dims=2,
+        group_column="group",
+        findings=tuple(findings),
+    )
+
+
+def _stacks(folder: Path) -> tuple[dict[str, tuple[Path, Path | None]], list[Finding]]:
+    """Images and masks by name: the challenge's where there are some, else of two folders."""
+    found = _challenge_stacks(folder)
+    if not found:
+        images, masks = (_tifs(subfolder(folder, names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
+        mask_of = {path.stem: path for path in masks}
+        found = {path.stem: (path, mask_of.get(path.stem)) for path in images}
+        return found, [*_doubled(images), *_doubled(masks)]
+    findings = _doubled(_tifs(folder))
+    if any(mask for _, mask in found.values()):
+        text = (
+            "In the masks of the ISBI 2012 challenge 255 is the inside of a cell and 0 the "
+            f"membrane, and the masks in `{shown(folder)}` are read as they are: the inside is the "
+            "foreground; for membranes store them inverted, as 255 - tifffile.imread(path)."
+        )
+        findings.append(Finding(weight="note", code="inside-is-foreground", path=folder, text=text))
+    return found, findings
+
+
+def num_pages(path: Path) -> int:
+    """Of a tif, by its header.
+
+    Raises:
+        BadFile: it cannot be read as one.
+    """
+    import tifffile
+
+    open_file(path).close()
+    try:
+        with tifffile.TiffFile(path) as file:
+            if number := len(file.pages):
+                return number
+    except tifffile.TiffFileError:
+        raise BadFile(
+            "not-an-image",
+            path,
+            f"A stack must be a tif, but `{shown(path)}` is none; convert or remove it.",
+        ) from None
+    except Exception as error:  # noqa: BLE001
+        # Damaged tags make tifffile raise struct.error, TypeError and others.
+        raise damaged(path, "tif", error) from None
+    raise damaged(path, "tif", ValueError("it has no page"))
+
+
+def _pages(name: str, image: Path, mask: Path | None, wanted: Wanted) -> list[CaseFiles]:
+    if mask is None and wanted.masks_required:
+        raise BadFile(
+            "no-mask",
+            image,
+            f"Every stack must have labels, but `{shown(image)}` has none beside it; add them (as "
+            "`NAME-labels.tif` to `NAME-volume.tif`) or remove it.",
+        )
+    number = num_pages(image)
+    if mask is not None and num_pages(mask) != number:
+        raise BadFile(
+            "page-count",
+            mask,
+            f"A stack and its labels must have as many pages, but `{shown(image)}` has {number} and "
+            f"`{shown(mask)}` has {num_pages(mask)}; mend one or remove both.",
+        )
+    return [
+        CaseFiles(
+            id=f"{name}/{page:04d}",
+            image=(Pixels(path=image, page=page),),
+            mask=None if mask is None else Pixels(path=mask, page=page),
+            columns={"group": name, "slice": str(page)},
+        )
+        for page in range(number)
+    ]
+
+
+def _challenge_stacks(folder: Path) -> dict[str, tuple[Path, Path | None]]:
+    """By name: the pairs NAME-volume.tif, NAME-labels.tif (or none) in the folder itself."""
+    by_stem = {path.stem: path for path in _tifs(folder)}
+    names = [stem.removesuffix("-volume") for stem in by_stem if stem.endswith("-volume")]
+    return {
+        name: (by_stem[f"{name}-volume"], by_stem.get(f"{name}-labels")) for name in names if name
+    }
+
+
+def _doubled(paths: Sequence[Path]) -> list[Finding]:
+    """Stacks that only their suffix tells apart."""
+    findings = []
+    first_of: dict[Path, Path] = {}
+    for path in paths:
+        first = first_of.setdefault(path.with_suffix(""), path)
+        if first != path:
+            text = f"A stack must be there once, but there are `{shown(first)}` and `{shown(path)}`; remove one."
+            findings.append(Finding(weight="error", code="duplicate-case", path=path, text=text))
+    return findings
+
+
+def _tifs(folder: Path | None) -> list[Path]:
+    paths = entries(folder) if folder else []
+    return [path for path in paths if suffix_of(path.name).lower() in _SUFFIXES]
