@@ -33,9 +33,7 @@ def main() -> None:
     for batch, size in ((1, 128), (4, 128), (1, 256)):
         shape = (batch, 1, size, size)
         times = measure_latency(networks, shape=shape, rounds=arguments.rounds, calls=3, seed=0)
-        macs = {
-            n: count_macs(m, in_channels=1, shape=(size, size)) for n, m in networks.items()
-        }
+        macs = {n: count_macs(m, in_channels=1, shape=(size, size)) for n, m in networks.items()}
         for name, rounds in times.items():
             share = 100 * median(rounds) / median(times["L4"])
             promised = 100 * macs[name] / macs["L4"]

@@ -20,6 +20,18 @@ _FOLDER = Path(__file__).parent
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
+def page_environment(folder: Path) -> jinja2.Environment:
+    """What pages are rendered with: templates of `folder`, and `base.css`, which all include."""
+    # Everything from a record or a file is untrusted text: autoescape makes it inert.
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([folder, _FOLDER]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render_page(
     study: StudyRecords,
     *,
@@ -37,29 +49,25 @@ def render_page(
         figures: as saved; the first file of each goes into the page.
         files: names relative to the page, for the list of files.
     """
-    # Everything from a record is untrusted text: autoescape makes it inert.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     lines = result_lines(rows, study.manifest.baseline)
     legend = [RANK_LEGEND["latex"]] if any(line.dice.rank for line in lines) else []
-    return environment.get_template("page.html.jinja").render(
-        manifest=study.manifest,
-        incomplete=incomplete_line(study),
-        verdict=verdict(study),
-        lines=lines,
-        notes=[*legend, *([TIE_LEGEND] if tied(rows).any() else []), *caption(study)],
-        heads=_heads(heads, digits=num_decimals(rows)),
-        figures=[(figure, _data_uri(figure)) for figure in figures],
-        data=data_summary(study),
-        methods=methods(study),
-        provenance=provenance(study),
-        invocations=invocations(study),
-        files=files,
+    return (
+        page_environment(_FOLDER)
+        .get_template("page.html.jinja")
+        .render(
+            manifest=study.manifest,
+            incomplete=incomplete_line(study),
+            verdict=verdict(study),
+            lines=lines,
+            notes=[*legend, *([TIE_LEGEND] if tied(rows).any() else []), *caption(study)],
+            heads=_heads(heads, digits=num_decimals(rows)),
+            figures=[(figure, _data_uri(figure)) for figure in figures],
+            data=data_summary(study),
+            methods=methods(study),
+            provenance=provenance(study),
+            invocations=invocations(study),
+            files=files,
+        )
     )
 
 

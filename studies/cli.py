@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from studies._data_commands import data_app
 from studies._options import (
     Cache,
     Classes,
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ablate and search nested-skip segmentation networks (UNet++) on your data.",
 )
+app.add_typer(data_app, name="data")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `unetpp list`.")]
 Quick = Annotated[
@@ -319,6 +321,71 @@ def describe(
     from studies._draw_describe import describe_command
 
     typer.echo(describe_command(spec, size=size, as_json=as_json, runs=runs))
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model's folder, or a study's folder.")
+    ],
+    images: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Images with or without masks, or one image file."),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the results; nothing else is written.")
+    ],
+    arm: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Arm of the study. Default: the only one.")
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=1,
+            help="The network that fold K (from 1) was held out of. Default: the mean of the "
+            "probabilities of all folds' networks.",
+        ),
+    ] = None,
+    head: Annotated[
+        int | None,
+        typer.Option(
+            metavar="D", min=1, help="Predict with the pruned L^D. Default: the judged output."
+        ),
+    ] = None,
+    layout: Layout = None,
+    slices: Slices = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the first GPU, else cpu."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
+    ] = False,
+) -> None:
+    """Predict the masks of images at their stored size, with trained networks.
+
+    An image becomes a PNG of its size and name, a NIfTI volume (or its slices together) a NIfTI
+    file in its place, a tif of several pages one tif. PNG and tif: a single class is 0 and 255;
+    classes that exclude each other are their indices, shown in colours; classes that may overlap
+    get a folder and a file each, 0 and 255. NIfTI: 0 and 1, or the indices.
+
+    predictions.csv has a row for each case (image, slice, page or volume) and class: its pixels
+    and, where the case has a mask, the Dice at the stored size (empty where both are empty). Cases
+    that a network was trained on are no test of it.
+    """
+    from rich.console import Console
+
+    from studies._predict import Asked, predict_command
+    from studies._progress import Reporter
+
+    asked = Asked(
+        model=model, images=images, out=out, arm=arm, fold=fold, head=head, layout=layout,
+        slice_axis=slices, device=device, overwrite=overwrite,
+    )  # fmt: skip
+    typer.echo(predict_command(asked, Reporter(Console(stderr=True))))
 
 
 def _print_report(written: Report) -> None:

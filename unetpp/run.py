@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from unetpp import provenance
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds
 from unetpp.data.labels import Labels
-from unetpp.data.normalise import fit_scaling
+from unetpp.data.normalise import Scaling, fit_scaling
 from unetpp.metrics.overlap import count_overlap
 from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
 from unetpp.store import CaseCounts, EpochLog, RecordStore, RunKey, RunRecord
+from unetpp.trained import FedAs, load_trained, save_trained
 from unetpp.training.device import machine_of, memory_format
 from unetpp.training.feed import Feed
 from unetpp.training.loop import train
@@ -43,7 +42,7 @@ class Bench:
         dataset, folds, recipe, seed: shared by all arms, so that they are compared in pairs.
         device: "cpu", "cuda", "cuda:1", "mps".
         encoder_weights: what `recipe.encoder_weights` stands for: None, "hub" or the local file.
-        weights_folder: trained weights go here as `<key>.safetensors`.
+        weights_folder: a trained network goes here as the folder `<key>`, see `unetpp.trained`.
         revision: of the source when the study was started, see `provenance.source_revision`.
     """
 
@@ -107,7 +106,8 @@ def run_fold(
         model = model.to(device).to(memory_format=memory_format(spec.spatial_dims))
         curve = train(model, learned, tested, bench.recipe, seed=seed, on_epoch=on_epoch)
     counts = list(_case_counts(model, tested, threshold=bench.recipe.threshold))
-    _save_weights(model, bench.weights_folder / f"{key.id}.safetensors")
+    fed_as = _fed_as(bench, scaling)
+    save_trained(model, fed_as, bench.weights_folder / key.id, recipe=bench.recipe)
     record = RunRecord(
         key=key,
         spec=spec.to_json(),
@@ -129,25 +129,17 @@ def run_fold(
 
 
 def load_run(bench: Bench, spec: GridSpec, fold: int) -> UNetPlusPlus:
-    """The trained network of a stored run, on the bench's device."""
-    # The first weights are drawn only to be replaced.
-    with torch.random.fork_rng(devices=[]):
-        model = UNetPlusPlus(spec)
-    model.load_state_dict(
-        load_file(bench.weights_folder / f"{bench.key(spec, fold).id}.safetensors")
-    )
-    return model.to(bench.device).to(memory_format=memory_format(spec.spatial_dims))
+    """The trained network of a stored run, on the bench's device, in evaluation mode."""
+    return _load(bench, spec, fold)[0]
 
 
 def predict_case(bench: Bench, spec: GridSpec, fold: int, case: str) -> NDArray[np.uint8]:
-    """Mask [M, *S] of the primary output of a stored run, for one case of the dataset."""
-    model = load_run(bench, spec, fold)
-    training, _ = bench.folds.indices(bench.dataset, fold)
-    scaling = fit_scaling(bench.recipe.normalisation, bench.dataset, training)
+    """Mask [M, *S] of the primary output of a stored run, for one case of the dataset, as fed."""
+    model, fed_as = _load(bench, spec, fold)
     index = np.array([bench.dataset.case_ids.index(case)])
     device = torch.device(bench.device)
-    feed = Feed(bench.dataset, index, scaling, device, patch=bench.recipe.patch)
-    [(_, masks)] = predict_masks(model, feed, threshold=bench.recipe.threshold)
+    feed = Feed(bench.dataset, index, fed_as.scaling, device, patch=fed_as.patch)
+    [(_, masks)] = predict_masks(model, feed, threshold=fed_as.threshold)
     return masks[primary_output(model)][0]
 
 
@@ -183,10 +175,19 @@ def _of_class(masks: NDArray[np.uint8], label: int, labels: Labels) -> NDArray[n
     return masks[:, label - 1] > 0 if labels.kind == "multilabel" else masks[:, 0] == label
 
 
-def _save_weights(model: UNetPlusPlus, path: Path) -> None:
-    """Under another name first: a killed process leaves no half-written file under the real one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
-    save_file(state, partial)
-    partial.replace(path)
+def _load(bench: Bench, spec: GridSpec, fold: int) -> tuple[UNetPlusPlus, FedAs]:
+    model, fed_as = load_trained(bench.weights_folder / bench.key(spec, fold).id)
+    return model.to(bench.device).to(memory_format=torch.channels_last), fed_as
+
+
+def _fed_as(bench: Bench, scaling: Scaling) -> FedAs:
+    return FedAs(
+        labels=bench.dataset.labels,
+        mask_rule=bench.dataset.mask_rule,
+        size=bench.dataset.fed_size,
+        patch=bench.recipe.patch,
+        scaling=scaling,
+        threshold=bench.recipe.threshold,
+        in_channels=bench.dataset.in_channels,
+        spatial_dims=3 if bench.dataset.spatial_dims == 3 else 2,
+    )

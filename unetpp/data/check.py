@@ -1,26 +1,23 @@
-"""A data set in numbers and sentences: what `unetpp data check` prints.
-
-Looks at the set as a whole; what is wrong with single files was found when they were read.
-"""
+"""A data set in numbers and sentences: what `unetpp data check` tells."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 
+from unetpp.data.datasets import Dataset
+from unetpp.data.doubts import look_at_whole, sides
 from unetpp.data.facts import CaseFacts
-from unetpp.data.findings import Finding, Weight
-from unetpp.data.loading import Examined
-
-# Fewer cases make folds of which each says next to nothing.
-_FEW_CASES = 10
-# More foreground than this is mostly a mask whose colours are the wrong way round.
-_MOSTLY_FOREGROUND = 0.9
-# Of the largest spacing over the smallest, between cases: more, and one pixel size means little.
-_SPACING_RATIO = 1.5
+from unetpp.data.findings import Finding
+from unetpp.data.folds import Composition, Folds, balance, make_folds
+from unetpp.data.loading import DataOptions, Examined, examine
+from unetpp.data.split_plan import SplitPlan
+from unetpp.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,7 @@ class ClassSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSummary:
-    """What a set holds.
+    """What a set holds, of the cases that could be read.
 
     Attributes:
         sizes: ("256 x 256", cases) of the stored sizes, most frequent first.
@@ -75,6 +72,122 @@ class DataSummary:
     num_similar: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataCheck:
+    """All that the check tells; `check.json` is this.
+
+    Attributes:
+        version: of the file; raised when a field changes its meaning.
+        options: how the folder was read.
+        plan: how the cases were to be divided; without given folds where no case could be read.
+        summary: None where no case could be read.
+        findings: about files, the listing, the groups, the set as a whole and the folds.
+        folds: None where there is an error.
+        balance: the composition of each fold's test cases.
+        class_shares: of each fold, and of each class the share of all pixels that are tested.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    options: DataOptions
+    plan: SplitPlan | None
+    summary: DataSummary | None
+    findings: tuple[Finding, ...]
+    folds: Folds | None = None
+    balance: tuple[Composition, ...] = ()
+    class_shares: tuple[tuple[float, ...], ...] = ()
+
+    @property
+    def num_errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.weight == "error" for finding in self.findings)
+
+
+CHECK_JSON = TypeAdapter(DataCheck)
+
+
+def check_data(
+    options: DataOptions,
+    plan: Callable[[tuple[tuple[str, ...], ...]], SplitPlan],
+    *,
+    on_case: Callable[[int, int], None] | None = None,
+) -> tuple[DataCheck, Examined]:
+    """Everything about a folder: nothing that is wrong in it ends the check.
+
+    Args:
+        options: as a study would read the folder.
+        plan: from the folds that the data bring to how the cases are divided.
+        on_case: called with (done, total) after every case that is decoded.
+
+    Raises:
+        UserError: the folder cannot be listed at all, or a column or the size is not there.
+    """
+    examined = examine(options, on_case=on_case)
+    findings = list(examined.findings)
+    decoded, dataset = examined.decoded, examined.dataset
+    split, impossible = _plan(plan, examined)
+    summary = folds = None
+    if decoded is not None and decoded.facts:
+        groups = groups_of(examined, options)
+        summary = summarise(examined, groups)
+        num_folds = split.num_folds if split is not None and split.scheme == "k-fold" else None
+        findings += look_at_whole(examined, groups, num_folds=num_folds)
+    # Once there is an error, a sentence about the folds would be about its consequences.
+    if dataset is not None and not any(f.weight == "error" for f in findings):
+        if split is not None:
+            folds, impossible = _folds(examined, split)
+        findings += impossible
+    check = DataCheck(
+        options=options, plan=split, summary=summary, findings=tuple(findings), folds=folds
+    )
+    if folds is not None and dataset is not None:
+        shares = tuple(_shares(dataset, cases) for cases in folds.test_cases)
+        check = replace(check, balance=balance(folds, dataset), class_shares=shares)
+    return check, examined
+
+
+def groups_of(examined: Examined, options: DataOptions) -> tuple[str, ...]:
+    """One name for each readable case: the dataset's, or where there is none, the column's."""
+    assert examined.decoded is not None
+    if examined.dataset is not None:
+        return examined.dataset.groups
+    column = options.group_column or examined.listing.group_column or "group"
+    of_case = {case.id: case.columns.get(column) or case.id for case in examined.listing.cases}
+    own = column == options.stratify_column
+    return tuple(fact.id if own else of_case[fact.id] for fact in examined.decoded.facts)
+
+
+def _plan(
+    plan: Callable[[tuple[tuple[str, ...], ...]], SplitPlan], examined: Examined
+) -> tuple[SplitPlan | None, list[Finding]]:
+    try:
+        return plan(examined.listing.given_folds or ()), []
+    except UserError as error:
+        return None, [_impossible("split-impossible", error)]
+
+
+def _folds(examined: Examined, plan: SplitPlan) -> tuple[Folds | None, list[Finding]]:
+    assert examined.dataset is not None
+    try:
+        return make_folds(examined.dataset, plan), []
+    except UserError as error:
+        few = len(set(examined.dataset.groups)) < (plan.num_folds or 2)
+        return None, [_impossible("too-few-groups" if few else "split-impossible", error)]
+
+
+def _shares(dataset: Dataset, cases: tuple[str, ...]) -> tuple[float, ...]:
+    chosen = [fact for fact in dataset.facts if fact.id in set(cases)]
+    num_pixels = sum(fact.num_pixels for fact in chosen)
+    counts = np.sum([fact.class_pixels for fact in chosen], axis=0)
+    return tuple(float(number) / num_pixels for number in counts)
+
+
+def _impossible(code: str, error: UserError) -> Finding:
+    text = str(error).rstrip(".")
+    return Finding(weight="error", code=code, path=None, text=f"{text}.")
+
+
 def summarise(examined: Examined, groups: Sequence[str]) -> DataSummary:
     """The numbers of the cases that could be read; at least one.
 
@@ -87,13 +200,13 @@ def summarise(examined: Examined, groups: Sequence[str]) -> DataSummary:
     facts = decoded.facts
     assert facts
     told = [fact.object_sizes for fact in facts if fact.object_sizes is not None]
-    spacings = Counter(_by(fact.spacing, "mm") for fact in facts if fact.spacing is not None)
+    spacings = Counter(sides(fact.spacing, "mm") for fact in facts if fact.spacing is not None)
     return DataSummary(
         name=listing.folder.resolve().name,
         layout=f"{listing.layout} ({listing.layout_text})",
         num_cases=len(facts),
         num_groups=len(set(groups)),
-        sizes=tuple(Counter(_by(fact.stored_shape) for fact in facts).most_common()),
+        sizes=tuple(Counter(sides(fact.stored_shape) for fact in facts).most_common()),
         stored=tuple(Counter(fact.stored for fact in facts).most_common()),
         spacings=tuple(spacings.most_common()),
         intensity=_range(float(np.mean(fact.mean)) for fact in facts),
@@ -124,157 +237,6 @@ def _classes(
     return tuple(summaries)
 
 
-def look_at_whole(examined: Examined, groups: Sequence[str]) -> list[Finding]:
-    """What is doubtful about the set as a whole.
-
-    Args:
-        examined: with `decoded`.
-        groups: of its cases.
-    """
-    decoded, listing = examined.decoded, examined.listing
-    assert decoded is not None
-    facts, name = decoded.facts, listing.folder.resolve().name
-    group_of = dict(zip((fact.id for fact in facts), groups, strict=True))
-    return [
-        *_same_pictures(facts, group_of),
-        *_similar_across_groups(examined, group_of),
-        *_doubtful_masks(facts, name, listing.labels.names),
-        *_doubtful_geometry(facts, name),
-        *_too_few(facts, name),
-    ]
-
-
-def _same_pictures(facts: tuple[CaseFacts, ...], group_of: dict[str, str]) -> Iterable[Finding]:
-    cases_of: dict[str, list[CaseFacts]] = {}
-    for fact in facts:
-        cases_of.setdefault(fact.picture, []).append(fact)
-    for same in cases_of.values():
-        if len(same) < 2:
-            continue
-        first, second = same[0], same[1]
-        apart = len({group_of[fact.id] for fact in same}) > 1
-        if len({fact.content for fact in same}) > 1:
-            yield _finding(
-                "warning",
-                "one-image-two-masks",
-                f"An image should have one mask, but `{first.id}` and `{second.id}` are the same "
-                "image with different masks; keep the right one.",
-            )
-        else:
-            yield _finding(
-                "warning",
-                "exact-duplicate",
-                f"An image should be there once, but `{first.id}` and `{second.id}` are the same"
-                f"{' in different groups' if apart else ''}; remove one.",
-            )
-
-
-def _similar_across_groups(examined: Examined, group_of: dict[str, str]) -> Iterable[Finding]:
-    assert examined.decoded is not None
-    facts = examined.decoded.facts
-    apart = [
-        (pair.similarity, facts[pair.first].id, facts[pair.second].id)
-        for pair in examined.decoded.similar
-        if group_of[facts[pair.first].id] != group_of[facts[pair.second].id]
-        and facts[pair.first].picture != facts[pair.second].picture
-    ]
-    if apart:
-        similarity, first, second = max(apart)
-        yield _finding(
-            "warning",
-            "near-duplicate-across-groups",
-            f"Cases of different groups should be different, but {len(apart)} pairs look nearly "
-            f"the same, most of all `{first}` and `{second}` (correlation {similarity:.3f}); put "
-            "them into one group.",
-        )
-
-
-def _doubtful_masks(
-    facts: tuple[CaseFacts, ...], name: str, classes: tuple[str, ...]
-) -> Iterable[Finding]:
-    empty = [fact.id for fact in facts if not any(fact.class_pixels)]
-    if len(empty) == len(facts):
-        yield _finding(
-            "error",
-            "no-foreground",
-            f"Masks must show something, but all {len(facts)} of `{name}` are empty; check which "
-            "values stand for the foreground (--masks).",
-        )
-        return
-    if empty:
-        yield _finding(
-            "note",
-            "empty-masks",
-            f"{len(empty)} of {len(facts)} cases have no foreground, first `{empty[0]}`.",
-        )
-    full = [fact.id for fact in facts if fact.foreground_share > _MOSTLY_FOREGROUND]
-    if full:
-        yield _finding(
-            "warning",
-            "mostly-foreground",
-            f"Foreground is mostly the smaller part, but it covers more than "
-            f"{_MOSTLY_FOREGROUND:.0%} of {len(full)} cases, first `{full[0]}`; check that the "
-            "mask is not inverted.",
-        )
-    for number, label in enumerate(classes):
-        if not any(fact.class_pixels[number] for fact in facts):
-            yield _finding(
-                "warning",
-                "class-never-there",
-                f"Every class should be there, but no mask of `{name}` has `{label}`; name only "
-                "the classes that it has.",
-            )
-
-
-def _doubtful_geometry(facts: tuple[CaseFacts, ...], name: str) -> Iterable[Finding]:
-    spacings = [fact.spacing for fact in facts if fact.spacing is not None]
-    if spacings:
-        ratio = float(np.max(np.max(spacings, axis=0) / np.min(spacings, axis=0)))
-        if ratio > _SPACING_RATIO:
-            yield _finding(
-                "warning",
-                "spacings-differ",
-                f"Pixels should be of like size, but the spacings of `{name}` differ up to "
-                f"{ratio:.1f}-fold; resample the volumes to one spacing.",
-            )
-    axes = {_orientation(fact.affine) for fact in facts if fact.affine is not None}
-    if len(axes) > 1:
-        yield _finding(
-            "warning",
-            "orientations-differ",
-            f"Volumes should lie alike, but `{name}` has the orientations "
-            f"{', '.join(sorted(axes))}; turn them to one.",
-        )
-
-
-def _orientation(affine: tuple[tuple[float, ...], ...]) -> str:
-    """Where the axes of a volume lead, such as "RAS": right, anterior, superior."""
-    matrix = np.array(affine)[:3, :3]
-    names = []
-    for column in matrix.T:
-        axis = int(np.abs(column).argmax())
-        names.append(("LR", "PA", "IS")[axis][int(column[axis] > 0)])
-    return "".join(names)
-
-
-def _too_few(facts: tuple[CaseFacts, ...], name: str) -> Iterable[Finding]:
-    if len(facts) < _FEW_CASES:
-        yield _finding(
-            "warning",
-            "few-cases",
-            f"Folds need cases, but `{name}` has only {len(facts)}; differences between networks "
-            "will hardly show.",
-        )
-
-
-def _finding(weight: Weight, code: str, text: str) -> Finding:
-    return Finding(weight=weight, code=code, path=None, text=text)
-
-
 def _range(values: Iterable[float]) -> Range:
     found = np.array(list(values), np.float64)
     return Range(low=float(found.min()), median=float(np.median(found)), high=float(found.max()))
-
-
-def _by(sides: Sequence[float], unit: str = "") -> str:
-    return " x ".join(f"{side:g}" for side in sides) + (f" {unit}" if unit else "")

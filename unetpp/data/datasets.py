@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpp.data.facts import CaseFacts, measure
-from unetpp.data.labels import BINARY, Labels
+from unetpp.data.labels import BINARY, Labels, MaskRule
 from unetpp.data.patches import cut
 
 
@@ -110,6 +110,8 @@ class Dataset:
         labels: what the masks hold.
         arrays: the pixels.
         given_folds: held-out case ids of each fold, where the data bring folds; not hashed.
+        mask_rule: how stored values became classes; not hashed.
+        fed_size: *S that every case was resized to, None where they are as stored; not hashed.
         hash: sha256 (hex) over names, groups, strata, labels and pixels, so that the same content
             in another folder is the same dataset. Made once, at construction.
     """
@@ -122,6 +124,8 @@ class Dataset:
     arrays: CaseArrays
     labels: Labels = BINARY
     given_folds: tuple[tuple[str, ...], ...] = ()
+    mask_rule: MaskRule = "foreground"
+    fed_size: tuple[int, ...] | None = None
     hash: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -80,7 +80,10 @@ def measure(
         mask: [M, *S].
         labels: what the mask holds.
         stored_shape: of the file, where it was resized; the rest describes the file too.
-        stored, spacing, affine, object_sizes: see `CaseFacts`.
+        stored: see `CaseFacts`, also for the others.
+        spacing: of the file.
+        affine: of the file.
+        object_sizes: of the file.
     """
     assert image.shape[1:] == mask.shape[1:]
     axes = tuple(range(1, image.ndim))

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class FileHashes:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __enter__(self) -> FileHashes:
+    def __enter__(self) -> Self:
         self._connection = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT, hash TEXT)"

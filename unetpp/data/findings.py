@@ -30,8 +30,10 @@ class Finding:
     text: str
 
     def __post_init__(self) -> None:
-        assert self.code == self.code.lower() and " " not in self.code
-        assert self.text and "\n" not in self.text
+        assert self.code == self.code.lower()
+        assert " " not in self.code
+        assert self.text
+        assert "\n" not in self.text
 
 
 class BadFile(UserError):

@@ -80,12 +80,8 @@ def load_dataset(
     examined = examine(options, on_case=on_case)
     errors = [finding for finding in examined.findings if finding.weight == "error"]
     if errors:
-        more = (
-            f" There are {len(errors) - 1} more errors: `unetpp data check` lists them."
-            if len(errors) > 1
-            else ""
-        )
-        raise UserError(f"{errors[0].text}{more}")
+        more = f" (and {len(errors) - 1} more errors: `unetpp data check` lists them)"
+        raise UserError(f"{errors[0].text}{more if len(errors) > 1 else ''}")
     assert examined.dataset is not None
     _warn([finding for finding in examined.findings if finding.weight == "warning"])
     return examined.dataset
@@ -161,6 +157,8 @@ def _dataset(
         labels=listing.labels,
         arrays=decoded.arrays,
         given_folds=listing.given_folds or (),
+        mask_rule=listing.mask_rule,
+        fed_size=size,
     )
 
 

@@ -40,11 +40,14 @@ class Scaling:
             np.maximum(np.array(deviation), _LEAST_DEVIATION).astype(np.float32),
         )
 
-    def apply(self, image: NDArray[np.float32], facts: CaseFacts) -> NDArray[np.float32]:
-        """The image [C, *S] on the common scale, as a new array."""
+    def apply(
+        self, image: NDArray[np.float32], facts: CaseFacts, *, out: NDArray[np.float32]
+    ) -> None:
+        """The image [C, *S], or a part of it, on the common scale, written to `out`."""
         axes = (-1, *(1,) * (image.ndim - 1))
         mean, deviation = self.of(facts)
-        return (image - mean.reshape(axes)) / deviation.reshape(axes)
+        np.subtract(image, mean.reshape(axes), out=out)
+        out /= deviation.reshape(axes)
 
 
 def fit_scaling(

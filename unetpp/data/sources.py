@@ -94,7 +94,8 @@ class CaseFiles:
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        assert self.id and self.image
+        assert self.id
+        assert self.image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,4 +127,5 @@ class Listing:
 
     def __post_init__(self) -> None:
         ids = [case.id for case in self.cases]
-        assert ids == sorted(ids) and len(set(ids)) == len(ids)
+        assert ids == sorted(ids)
+        assert len(set(ids)) == len(ids)

@@ -141,11 +141,12 @@ class Feed:
 
     def _stacked(self, positions: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         cases = self.index[np.asarray(positions)]
-        images = np.stack([self._image(case) for case in cases])
+        arrays, facts = self.dataset.arrays, self.dataset.facts
+        shape = (len(cases), arrays.in_channels, *facts[cases[0]].shape)
+        images = np.empty(shape, np.float32)
+        for image, case in zip(images, cases, strict=True):
+            self._scaling.apply(arrays.image(case), facts[case], out=image)
         return torch.from_numpy(images), torch.from_numpy(self.dataset.masks(cases))
-
-    def _image(self, case: int) -> NDArray[np.float32]:
-        return self._scaling.apply(self.dataset.arrays.image(case), self.dataset.facts[case])
 
     @cached_property
     def _resident(self) -> tuple[Tensor, Tensor] | None:
@@ -174,16 +175,14 @@ class Feed:
             epoch=epoch,
             samples=samples,
         )
-        images, masks = [], []
-        for case, start in zip(cases, starts, strict=True):
-            facts, arrays = self.dataset.facts[case], self.dataset.arrays
+        facts, arrays = self.dataset.facts, self.dataset.arrays
+        images = np.empty((len(cases), arrays.in_channels, *self.patch), np.float32)
+        masks = np.empty((len(cases), self.dataset.labels.num_planes, *self.patch), np.uint8)
+        for k, (case, start) in enumerate(zip(cases, starts, strict=True)):
             part = arrays.image_patch(case, start, self.patch)
-            images.append(self._scaling.apply(part, facts))
-            masks.append(cut(arrays.mask(case), start, self.patch))
-        return (
-            torch.from_numpy(np.stack(images)).to(self.device),
-            torch.from_numpy(np.stack(masks)).to(self.device),
-        )
+            self._scaling.apply(part, facts[case], out=images[k])
+            masks[k] = cut(arrays.mask(case), start, self.patch)
+        return torch.from_numpy(images).to(self.device), torch.from_numpy(masks).to(self.device)
 
     @cached_property
     def _pitch(self) -> NDArray[np.float64]:

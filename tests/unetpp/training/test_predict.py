@@ -7,9 +7,9 @@ import pytest
 import torch
 from helpers import dataset_of, feed_of, randomise
 
+from unetpp.data.labels import BINARY, Labels
 from unetpp.grid import plain_encoder, unet, unetpp
 from unetpp.models.unetpp import UNetPlusPlus, mean_logits
-from unetpp.data.labels import BINARY, Labels
 from unetpp.training.feed import Feed
 from unetpp.training.predict import decide, named_logits, predict_masks, primary_output
 
