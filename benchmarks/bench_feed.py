@@ -4,8 +4,8 @@ Command:   .venv/bin/python benchmarks/bench_feed.py DIR [--size 96]
 Measures:  on a folder of images and masks, decoded once into a cache of its own, in fresh
            processes: seconds from after the imports to the end of the first training step; the
            share of two epochs in which the loop waits for a batch, without and with augmentation
-           (U-Net, widths 8..128, bf16 where there is some); memory of the process after an epoch on the cases, and on ten
-           times as many.
+           (U-Net, widths 8..128, bf16 where there is some); memory of the process after an epoch
+           on the cases, and on ten times as many.
 Aim:       waiting below 3 %; a second start below 5 s; the same memory for ten times the cases.
            Mapped pages belong to the cache of the system, which takes them back when it needs
            room; they are printed apart.

@@ -145,7 +145,8 @@ def _folds(check: DataCheck) -> str:
     lines = [textwrap.fill(split_line(check.folds, check.plan), _WIDTH)]
     lines.append(f"  {COUNTED:<27}" + "".join(f"{fold:>7}" for fold in head[:shown]))
     for what, values in rows:
-        name = what if len(what) <= 26 else f"{what[:23]}..."
+        # Strata often differ at their ends: fluorescence_256x256, fluorescence_360x360.
+        name = what if len(what) <= 26 else f"{what[:13]}..{what[-11:]}"
         lines.append(f"  {name:<27}" + "".join(f"{value:>7}" for value in values[:shown]))
     if len(head) > shown:
         lines.append(f"  and {len(head) - shown} more folds, see the page")

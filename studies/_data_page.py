@@ -54,6 +54,7 @@ def render_page(check: DataCheck, examined: Examined) -> str:
 
     facts = examined.decoded.facts if examined.decoded is not None else ()
     labels = examined.listing.labels
+    title, sizes = _size_bars(facts)
     template = page_environment(Path(__file__).parent).get_template("data_page.html.jinja")
     return template.render(
         name=examined.listing.folder.resolve().name,
@@ -61,14 +62,15 @@ def render_page(check: DataCheck, examined: Examined) -> str:
         num_errors=check.num_errors,
         verdict=_verdict(check),
         summary=[] if check.summary is None else summary_rows(check.summary, check.options),
-        findings=_kinds(check.findings[:_MOST_FINDINGS]),
+        findings=_kinds(_heaviest_first(check.findings)[:_MOST_FINDINGS]),
         num_more_findings=max(0, len(check.findings) - _MOST_FINDINGS),
         shares=_share_bars(facts),
-        sizes=_size_bars(facts),
+        size_title=title,
+        sizes=sizes,
         legend=[(name, _hex(k)) for k, name in enumerate(labels.names)],
         thumbnails=list(_thumbnails(check, examined)),
         split=None if check.folds is None else split_line(check.folds, check.plan),
-        folds=None if check.folds is None else fold_table(check),
+        folds=None if check.folds is None else _upright(*fold_table(check)),
     )
 
 
@@ -79,6 +81,21 @@ def _verdict(check: DataCheck) -> str:
     if numbers["warning"]:
         return f"No errors and {count(numbers['warning'], 'warning')}: a study can run."
     return "No errors and no warnings: a study can run."
+
+
+def _upright(
+    folds: list[str], rows: list[tuple[str, list[str]]]
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Many folds go down the page, where there is room on paper too."""
+    if len(folds) <= max(8, len(rows)):
+        return ["Fold", *folds], rows
+    return ["Fold", *(what for what, _ in rows)], [
+        (fold, [values[k] for _, values in rows]) for k, fold in enumerate(folds)
+    ]
+
+
+def _heaviest_first(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: WEIGHTS.index(finding.weight))
 
 
 def _kinds(
@@ -100,15 +117,17 @@ def _share_bars(facts: Sequence[CaseFacts]) -> list[tuple[str, int, float]]:
     return _bars([100 * fact.foreground_share for fact in facts], "%")
 
 
-def _size_bars(facts: Sequence[CaseFacts]) -> list[tuple[str, int, float]]:
-    """Of every size where they are few, else of the mean side."""
+def _size_bars(facts: Sequence[CaseFacts]) -> tuple[str, list[tuple[str, int, float]]]:
+    """A title, and bars of every size where they are few, else of the mean side."""
     shapes = [fact.stored_shape for fact in facts]
     kinds = sorted(set(shapes), key=lambda shape: (math.prod(shape), shape))
     if len(kinds) > _MOST_SIZES:
-        return _bars([math.prod(shape) ** (1 / len(shape)) for shape in shapes], "pixels")
+        means = [math.prod(shape) ** (1 / len(shape)) for shape in shapes]
+        return "Mean side of a case, as stored", _bars(means, "pixels")
     counts = [(" x ".join(map(str, kind)), shapes.count(kind)) for kind in kinds]
     most = max((number for _, number in counts), default=1)
-    return [(label, number, 100 * number / most) for label, number in counts]
+    bars = [(label, number, 100 * number / most) for label, number in counts]
+    return "Cases of each stored size", bars
 
 
 def _bars(values: Sequence[float], unit: str) -> list[tuple[str, int, float]]:
@@ -150,7 +169,7 @@ def _found(findings: Sequence[Finding], cases: Sequence[CaseFiles]) -> list[str]
     case_of = {path: case.id for case in cases for path in _paths(case)}
     ids = {case.id for case in cases}
     found: dict[str, None] = {}
-    for finding in sorted(findings, key=lambda finding: WEIGHTS.index(finding.weight)):
+    for finding in _heaviest_first(findings):
         if finding.path in case_of:
             found[case_of[finding.path]] = None
         # Findings about the whole set name their cases in the sentence.

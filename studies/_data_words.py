@@ -79,9 +79,13 @@ def fold_table(check: DataCheck) -> tuple[list[str], list[tuple[str, list[str]]]
         ("groups", [str(one.num_groups) for one in balance]),
     ]
     for k, one in enumerate(check.summary.classes):
-        rows.append((f"pixels: {one.name}", [f"{shares[k]:.1%}" for shares in check.class_shares]))
-    for k, (stratum, _) in enumerate(balance[0].strata):
-        rows.append((f"cases: {stratum}", [f"{one.strata[k][1]:.0%}" for one in balance]))
+        rows.append(
+            (f"pixels of {one.name}", [f"{shares[k]:.1%}" for shares in check.class_shares])
+        )
+    strata = balance[0].strata
+    # One stratum has the share 100 % in every fold.
+    for k, (stratum, _) in enumerate(strata if len(strata) > 1 else ()):
+        rows.append((stratum, [f"{one.strata[k][1]:.0%}" for one in balance]))
     return [str(fold) for fold in range(len(balance))], rows
 
 

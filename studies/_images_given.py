@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unetpp.data.decoding import decode_picture
+from unetpp.data.files import is_nifti, suffix_of
 from unetpp.data.findings import BadFile, Finding
 from unetpp.data.labels import Labels, MaskRule
-from unetpp.data.layouts.pairing import id_of, is_nifti, suffix_of
+from unetpp.data.layouts.pairing import id_of
 from unetpp.data.layouts.recognise import list_cases
 from unetpp.data.layouts.stacks import num_pages
 from unetpp.data.layouts.volumes import as_slices

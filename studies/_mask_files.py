@@ -16,10 +16,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from unetpp.data.decoding import damaged
+from unetpp.data.files import damaged, is_nifti
 from unetpp.data.findings import BadFile
 from unetpp.data.labels import Labels
-from unetpp.data.layouts.pairing import id_of, is_nifti, shown
+from unetpp.data.layouts.pairing import id_of, shown
 from unetpp.data.sources import CaseFiles, MaskSource, Pixels
 from unetpp.errors import UserError
 

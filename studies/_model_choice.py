@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from reports.records import StudyRecords, load_study
 from studies._names import pick
 from unetpp.errors import UserError
 from unetpp.models.unetpp import UNetPlusPlus, primary_head, prune
 from unetpp.store import RunKey
 from unetpp.trained import DATA_FILE, FedAs, load_trained
+from unetpp.training.device import memory_format
 
 Member = tuple[UNetPlusPlus, FedAs]
 
@@ -79,7 +78,7 @@ def _member(folder: Path, head: int | None, device: str) -> Member:
         head = primary_head(model.spec)
     if head is not None:
         model = prune(model, depth=head)
-    return model.to(device).to(memory_format=torch.channels_last), fed_as
+    return model.to(device).to(memory_format=memory_format(model.spec.spatial_dims)), fed_as
 
 
 def _of_study(place: Path, arm: str | None, fold: int | None) -> tuple[list[Path], str, str]:

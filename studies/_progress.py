@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from nas.workers import FoldProgress
+if TYPE_CHECKING:
+    # It brings torch, for which a progress bar over a folder need not wait.
+    from nas.workers import FoldProgress
 
 
 class Reporter:

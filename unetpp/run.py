@@ -177,7 +177,7 @@ def _of_class(masks: NDArray[np.uint8], label: int, labels: Labels) -> NDArray[n
 
 def _load(bench: Bench, spec: GridSpec, fold: int) -> tuple[UNetPlusPlus, FedAs]:
     model, fed_as = load_trained(bench.weights_folder / bench.key(spec, fold).id)
-    return model.to(bench.device).to(memory_format=torch.channels_last), fed_as
+    return model.to(bench.device).to(memory_format=memory_format(model.spec.spatial_dims)), fed_as
 
 
 def _fed_as(bench: Bench, scaling: Scaling) -> FedAs:

@@ -9,6 +9,7 @@ from tiny_study import store_in, tiny_bench, tiny_spec
 
 import unetpp.run
 from unetpp.run import load_run, predict_case, run_fold, seed_of
+from unetpp.trained import load_trained
 
 
 def scored(store, key):
@@ -100,3 +101,22 @@ def test_stored_weights_predict_what_was_scored(tmp_path):
         truth = bench.dataset.arrays.mask(bench.dataset.case_ids.index(case)) > 0
         assert np.count_nonzero(mask & truth) == counts[case].tp
         assert np.count_nonzero(mask & ~truth) == counts[case].fp
+
+
+def test_a_run_leaves_a_folder_that_knows_how_its_cases_were_fed(tmp_path):
+    bench, spec = tiny_bench(tmp_path), tiny_spec()
+    bench = replace(bench, dataset=replace(bench.dataset, fed_size=(16, 16), mask_rule="classes"))
+    record = run_fold(bench, spec, 1, store_in(tmp_path))
+    assert [path.name for path in bench.weights_folder.iterdir()] == [record.key.id]
+    model, fed_as = load_trained(bench.weights_folder / record.key.id)
+    assert (fed_as.size, fed_as.mask_rule, fed_as.patch) == ((16, 16), "classes", None)
+    assert (fed_as.in_channels, fed_as.spatial_dims, fed_as.threshold) == (1, 2, 0.5)
+    assert fed_as.labels == bench.dataset.labels
+    assert fed_as.scaling.mean == ()
+    ours, theirs = model.state_dict(), load_run(bench, spec, 1).state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+def test_how_cases_were_read_does_not_enter_the_hash_of_their_content(tmp_path):
+    dataset = tiny_bench(tmp_path).dataset
+    assert replace(dataset, fed_size=(16, 16), mask_rule="classes").hash == dataset.hash

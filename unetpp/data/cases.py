@@ -20,7 +20,8 @@ class RawCase:
     Attributes:
         id: of the case.
         image: float32 [C, *S]. Integers of 8 and 16 bits are scaled to 0..1 by the range of their
-            type; other integers and floats keep their values (as the scale of CT does).
+            type; other integers and floats keep their values, as do those of NIfTI files, whatever
+            their type (the scale of CT is in them).
         mask: uint8 [M, *S]: one plane of class indices (0 the background), or for classes that
             may overlap one plane of 0 and 1 each; None where the case has no mask.
         spacing: millimetres a pixel along each of *S; None where the file does not say.

@@ -52,7 +52,8 @@ def look_at_whole(
     group_of = dict(zip((fact.id for fact in facts), groups, strict=True))
     found = [*_same_pictures(facts, group_of), *_similar_across_groups(examined, group_of)]
     if not any(any(fact.class_pixels) for fact in facts):
-        return [_no_foreground(facts, name), *found]
+        # That is an error of its own, found when the set was read.
+        return found
     return [
         *found,
         *_doubtful_masks(facts, name, binary=listing.labels.kind == "binary"),
@@ -112,15 +113,6 @@ def _similar_across_groups(examined: Examined, group_of: dict[str, str]) -> Iter
             f"same scene, most of all `{first}` and `{second}` (correlation {similarity:.3f}); "
             "look at them, and give those that are one group in the table.",
         )
-
-
-def _no_foreground(facts: tuple[CaseFacts, ...], name: str) -> Finding:
-    return _finding(
-        "error",
-        "no-foreground",
-        f"Masks must show something, but all {len(facts)} of `{name}` are empty; check which "
-        "values stand for the foreground (--masks).",
-    )
 
 
 def _doubtful_masks(facts: tuple[CaseFacts, ...], name: str, *, binary: bool) -> Iterable[Finding]:

@@ -98,22 +98,43 @@ def examine(options: DataOptions, *, on_case: Callable[[int, int], None] | None 
     if options.stratify_column is not None:
         _require_column(listing, options.stratify_column)
     if not listing.cases:
-        return Examined(listing=listing, decoded=None, findings=listing.findings, dataset=None)
+        findings = listing.findings or (_no_cases(listing),)
+        return Examined(listing=listing, decoded=None, findings=findings, dataset=None)
     size = _sides(options.size, listing.spatial_dims)
     decoded = decode_listing(listing, size=size, cache=options.cache, on_case=on_case)
-    findings = [*listing.findings, *decoded.findings]
-    if group_column is None or group_column == options.stratify_column:
+    findings = [*listing.findings, *decoded.findings, *_without_foreground(listing, decoded)]
+    alone = group_column is None or group_column == options.stratify_column
+    if alone:
         groups = [case.id for case in listing.cases]
     else:
         groups, empty = _groups(listing, group_column)
         findings += empty
     dataset = None
     if decoded.arrays is not None and not any(f.weight == "error" for f in findings):
-        if group_column is None:
+        if alone:
             groups, joined = _join(listing, decoded, groups)
             findings += joined
         dataset = _dataset(listing, decoded, tuple(groups), options, size)
     return Examined(listing=listing, decoded=decoded, findings=tuple(findings), dataset=dataset)
+
+
+def _no_cases(listing: Listing) -> Finding:
+    text = (
+        f"A data set has at least one case, but `{listing.folder}` ({listing.layout_text}) has "
+        "none; name another folder."
+    )
+    return Finding(weight="error", code="no-cases", path=listing.folder, text=text)
+
+
+def _without_foreground(listing: Listing, decoded: Decoded) -> list[Finding]:
+    """An error where no mask shows anything: most often its values were taken for background."""
+    if not decoded.facts or any(any(fact.class_pixels) for fact in decoded.facts):
+        return []
+    text = (
+        f"Masks must show something, but all {len(decoded.facts)} of `{listing.folder}` are empty; "
+        "check which values stand for the foreground (--masks)."
+    )
+    return [Finding(weight="error", code="no-foreground", path=listing.folder, text=text)]
 
 
 def _sides(size: tuple[int, ...] | None, spatial_dims: int) -> tuple[int, ...] | None:

@@ -17,11 +17,10 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpp.data.decoding import Stored, damaged, finding, open_file
+from unetpp.data.files import Stored, damaged, finding, open_file
 from unetpp.data.findings import BadFile, Finding
 from unetpp.data.sources import Pixels
 
-SUFFIXES = (".nii", ".nii.gz")
 _MOST_VOXELS = 2**31
 _CHUNK = 2**24
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
@@ -43,11 +42,6 @@ class _Volume:
 
 _recent: OrderedDict[tuple[Path, int, int], _Volume] = OrderedDict()
 _recent_lock = threading.Lock()
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether the name is that of a NIfTI file."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_nifti(source: Pixels, *, as_labels: bool) -> Stored:

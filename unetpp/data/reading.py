@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpp.data.cases import RawCase
-from unetpp.data.decoding import Stored, decode_cell, decode_picture, finding
+from unetpp.data.decoding import decode_cell, decode_picture
+from unetpp.data.files import Stored, finding, is_nifti
 from unetpp.data.findings import BadFile, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.masks import (
     Mask,
-    draw_outlines,
     foreground_of,
     mask_of,
     planes_of,
     union_of_objects,
 )
+from unetpp.data.outlines import draw_outlines
 from unetpp.data.sources import (
     CaseFiles,
     ClassMasks,
@@ -78,7 +79,7 @@ def read_case(case: CaseFiles, *, labels: Labels, mask_rule: MaskRule) -> RawCas
 def _decoded(source: Pixels | TableCell, *, as_labels: bool) -> Stored:
     if isinstance(source, TableCell):
         return decode_cell(source, as_labels=as_labels)
-    if source.path.name.lower().endswith((".nii", ".nii.gz")):
+    if is_nifti(source.path):
         # nibabel is not loaded for those who have pictures only.
         from unetpp.data.nifti import read_nifti
 

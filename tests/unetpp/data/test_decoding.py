@@ -9,7 +9,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from unetpp.data.decoding import Stored, decode_cell, decode_picture, open_file
+from unetpp.data.decoding import decode_cell, decode_picture
+from unetpp.data.files import Stored, open_file
 from unetpp.data.findings import BadFile
 from unetpp.data.sources import Pixels, TableCell
 

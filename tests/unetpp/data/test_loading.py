@@ -205,6 +205,13 @@ def test_warnings_of_one_kind_are_one_sentence(folder: Path) -> None:
         _load(folder)
 
 
+def test_masks_without_any_foreground_are_refused(folder: Path) -> None:
+    for path in (folder / "masks").iterdir():
+        _write(path, np.zeros((16, 18), np.uint8))
+    with pytest.raises(UserError, match=r"all 12 of `.*set` are empty; check which values"):
+        _load(folder)
+
+
 def test_examining_goes_on_after_errors(folder: Path) -> None:
     (folder / "images/d.png").write_bytes(b"")
     (folder / "masks/e.png").unlink()

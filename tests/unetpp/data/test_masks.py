@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from unetpp.data.decoding import Format, Stored
+from unetpp.data.files import Format, Stored
 from unetpp.data.findings import BadFile
 from unetpp.data.labels import BINARY, Labels, MaskRule
-from unetpp.data.masks import Mask, draw_outlines, mask_of, planes_of, union_of_objects
+from unetpp.data.masks import Mask, mask_of, planes_of, union_of_objects
+from unetpp.data.outlines import draw_outlines
 from unetpp.data.sources import Outlines
 
 _THREE = Labels(kind="classes", names=("a", "b", "c"))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from unetpp.data import nifti
-from unetpp.data.decoding import Stored
+from unetpp.data.files import Stored, is_nifti
 from unetpp.data.findings import BadFile
-from unetpp.data.nifti import is_nifti, read_nifti
+from unetpp.data.nifti import read_nifti
 from unetpp.data.sources import Pixels
 
 _AFFINE = np.array([[0, 2.0, 0, -10], [-1.5, 0, 0, 20], [0, 0, 3.0, 5], [0, 0, 0, 1]])

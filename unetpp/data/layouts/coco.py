@@ -6,22 +6,24 @@ folder/a.png, folder/images/a.png or folder/train/a.png    the images that it na
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unetpp.data.files import finding, has_error
 from unetpp.data.findings import BadFile, Finding
-from unetpp.data.layouts.msd import (
+from unetpp.data.layouts.coco_outlines import outline_problem
+from unetpp.data.layouts.json_files import (
     duplicate_case,
     inside,
     json_head,
     labels_as_wanted,
     read_object,
-    shown,
+    short,
 )
-from unetpp.data.layouts.pairing import is_file
+from unetpp.data.layouts.pairing import without_copies
+from unetpp.data.layouts.walking import is_file
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing, Outlines, Pixels
 
@@ -57,14 +59,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     """
     file = _json_file(folder)
     content = read_object(file)
-    for key in ("images", "annotations", "categories") if wanted.masks_required else ("images",):
-        if not isinstance(content.get(key), list):
-            raise BadFile(
-                "bad-json",
-                file,
-                f"`{key}` in `{shown(file)}` must be a list, but is {shown(content.get(key))}; "
-                "mend it.",
-            )
+    _check_lists(file, content, wanted)
     names_of_ids, findings = _categories(file, content.get("categories"))
     names = [names_of_ids[key] for key in sorted(names_of_ids)] or ["foreground"]
     labels, mask_rule, more = labels_as_wanted(file, names, wanted, may_overlap=True)
@@ -78,11 +73,11 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         findings += _add_annotations(file, annotations, images, class_of)
     cases, more = _cases(file, images, with_masks="annotations" in content)
     findings += [*more, *_background_only(file, cases)]
-    if not cases and not any(finding.weight == "error" for finding in findings):
-        raise BadFile("no-cases", file, f"`{shown(file)}` must name images, but names none.")
+    if not cases and not has_error(findings):
+        raise BadFile("no-cases", file, f"`{short(file)}` must name images, but names none.")
     if wanted.slice_axis is not None:
         text = "A slice axis is ignored, as COCO images are no volumes."
-        findings.append(Finding(weight="warning", code="slice-axis-ignored", path=file, text=text))
+        findings.append(finding("warning", "slice-axis-ignored", file, text))
     return Listing(
         folder=_root(file),
         layout="coco",
@@ -117,13 +112,13 @@ def _json_file(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        text = f"`{shown(folder)}` must hold a COCO json, but holds none; add it."
+        text = f"`{short(folder)}` must hold a COCO json, but holds none; add it."
         raise BadFile("no-json", folder, text)
     raise BadFile(
         "several-json",
         folder,
-        f"`{shown(folder)}` must hold one COCO json, but holds {len(found)} "
-        f"({shown(', '.join(file.name for file in found))}); name one of them in place of the "
+        f"`{short(folder)}` must hold one COCO json, but holds {len(found)} "
+        f"({short(', '.join(file.name for file in found))}); name one of them in place of the "
         "folder.",
     )
 
@@ -145,12 +140,23 @@ def _image_path(file: Path, name: str) -> Path:
     raise BadFile(
         "no-image",
         file,
-        f"There is no image `{shown(name)}`, which `{shown(file)}` names, in `{shown(root)}`, its "
-        f"`images` or its `{shown(split)}`; add it or remove the entry.",
+        f"There is no image `{short(name)}`, which `{short(file)}` names, in `{short(root)}`, its "
+        f"`images` or its `{short(split)}`; add it or remove the entry.",
     )
 
 
 # --- what it says
+
+
+def _check_lists(file: Path, content: Mapping[str, Any], wanted: Wanted) -> None:
+    for key in ("images", "annotations", "categories") if wanted.masks_required else ("images",):
+        if not isinstance(content.get(key), list):
+            raise BadFile(
+                "bad-json",
+                file,
+                f"`{key}` in `{short(file)}` must be a list, but is {short(content.get(key))}; "
+                "mend it.",
+            )
 
 
 def _categories(file: Path, listed: Any) -> tuple[dict[int, str], list[Finding]]:
@@ -163,17 +169,15 @@ def _categories(file: Path, listed: Any) -> tuple[dict[int, str], list[Finding]]
             raise BadFile(
                 "bad-category",
                 file,
-                f"A category of `{shown(file)}` must have an `id` (a whole number) and a `name`, "
-                f"but is {shown(entry)}; mend it.",
+                f"A category of `{short(file)}` must have an `id` (a whole number) and a `name`, "
+                f"but is {short(entry)}; mend it.",
             )
         if key in names:
             text = (
-                f"The ids of categories must differ, but {key} is there twice in `{shown(file)}` "
-                f"(`{shown(names[key])}`, `{shown(entry['name'])}`); renumber one."
+                f"The ids of categories must differ, but {key} is there twice in `{short(file)}` "
+                f"(`{short(names[key])}`, `{short(entry['name'])}`); renumber one."
             )
-            findings.append(
-                Finding(weight="error", code="duplicate-category", path=file, text=text)
-            )
+            findings.append(finding("error", "duplicate-category", file, text))
         names.setdefault(key, entry["name"])
     return names, findings
 
@@ -190,30 +194,30 @@ def _images(file: Path, listed: Sequence[Any]) -> tuple[dict[int, _Image], list[
             code, text = (
                 "bad-image-entry",
                 (
-                    f"An image of `{shown(file)}` must have an `id` (a whole number) and a "
-                    f"`file_name`, but is {shown(entry)}; mend it."
+                    f"An image of `{short(file)}` must have an `id` (a whole number) and a "
+                    f"`file_name`, but is {short(entry)}; mend it."
                 ),
             )
         elif not all(type(side) is int and 0 < side <= _MAX_SIDE for side in sides):
             code, text = (
                 "image-size",
                 (
-                    f"`height` and `width` in `{shown(file)}` must be whole numbers of pixels from 1, "
-                    f"but are {shown(sides[0])} and {shown(sides[1])} for `{shown(name)}`; mend them."
+                    f"`height` and `width` in `{short(file)}` must be whole numbers of pixels from 1, "
+                    f"but are {short(sides[0])} and {short(sides[1])} for `{short(name)}`; mend them."
                 ),
             )
         elif key in images:
             code, text = (
                 "duplicate-image",
                 (
-                    f"The ids of images must differ, but {key} is there twice in `{shown(file)}` "
-                    f"(`{shown(images[key].name)}`, `{shown(name)}`); renumber one."
+                    f"The ids of images must differ, but {key} is there twice in `{short(file)}` "
+                    f"(`{short(images[key].name)}`, `{short(name)}`); renumber one."
                 ),
             )
         else:
             images[key] = _Image(name=name, height=sides[0], width=sides[1])
             continue
-        findings.append(Finding(weight="error", code=code, path=file, text=text))
+        findings.append(finding("error", code, file, text))
     return images, findings
 
 
@@ -233,60 +237,28 @@ def _add_annotations(
             continue
         category = entry.get("category_id")
         segmentation = entry.get("segmentation")
-        number = shown(entry.get("id"))
+        number = short(entry.get("id"))
         if type(category) is not int or category not in class_of:
             image.errors.append(
-                f"annotation {number} has the category {shown(category)}, which is not there"
+                f"annotation {number} has the category {short(category)}, which is not there"
             )
-        elif problem := _problem(segmentation, image.height, image.width):
+        elif problem := outline_problem(segmentation, image.height, image.width):
             image.errors.append(f"annotation {number} {problem}")
         else:
             image.objects.append((class_of[category], segmentation))
     if not unknown:
         return []
     text = (
-        f"{len(unknown)} annotations of `{shown(file)}` are of images that it does not list, first "
-        f"{shown(unknown[0])}; add the images or remove the annotations."
+        f"{len(unknown)} annotations of `{short(file)}` are of images that it does not list, first "
+        f"{short(unknown[0])}; add the images or remove the annotations."
     )
-    return [Finding(weight="error", code="unknown-image", path=file, text=text)]
-
-
-def _problem(segmentation: Any, height: int, width: int) -> str | None:
-    """What is wrong with an outline; None where it can be drawn."""
-    if isinstance(segmentation, Mapping):
-        return _rle_problem(segmentation, height, width)
-    if not isinstance(segmentation, list) or not segmentation:
-        return "has no outline (`segmentation`)"
-    for polygon in segmentation:
-        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-            return "has an outline that is no list of 3 or more points x, y"
-        # Points may lie a little outside; far ones would make the drawing of them endless.
-        bounds = [bound for _ in range(len(polygon) // 2) for bound in (width, height)]
-        for value, bound in zip(polygon, bounds, strict=True):
-            if type(value) not in (int, float) or not math.isfinite(value):
-                return f"has the coordinate {shown(value)}, which is no number"
-            if not -bound <= value <= 2 * bound:
-                return f"has the coordinate {shown(value)}, far outside of the image"
-    return None
-
-
-def _rle_problem(rle: Mapping[str, Any], height: int, width: int) -> str | None:
-    counts = rle.get("counts")
-    if rle.get("size") != [height, width]:
-        return f"has an RLE of size {shown(rle.get('size'))} in an image of {[height, width]}"
-    if isinstance(counts, str):
-        return None
-    if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
-        return "has an RLE whose `counts` are neither text nor whole numbers"
-    if sum(counts) != height * width:
-        return f"has an RLE of {sum(counts)} pixels in an image of {height * width}"
-    return None
+    return [finding("error", "unknown-image", file, text)]
 
 
 def _cases(
     file: Path, images: Mapping[int, _Image], *, with_masks: bool
 ) -> tuple[list[CaseFiles], list[Finding]]:
-    cases: dict[str, CaseFiles] = {}
+    named: list[tuple[str, CaseFiles]] = []
     findings: list[Finding] = []
     for image in images.values():
         try:
@@ -294,24 +266,23 @@ def _cases(
         except BadFile as error:
             findings.append(error.finding)
             continue
-        name = str(PurePosixPath(image.name).with_suffix(""))
         if image.errors:
             text = (
-                f"The outlines of `{shown(image.name)}` in `{shown(file)}` must be whole, but "
+                f"The outlines of `{short(image.name)}` in `{short(file)}` must be whole, but "
                 f"{image.errors[0]}; mend it or remove the image "
                 f"(annotations in error: {len(image.errors)})."
             )
-            findings.append(Finding(weight="error", code="bad-outline", path=file, text=text))
-            continue
-        if name in cases:
-            findings.append(duplicate_case(file, name))
+            findings.append(finding("error", "bad-outline", file, text))
             continue
         outlines = Outlines(
             path=file, height=image.height, width=image.width, objects=tuple(image.objects)
         )
+        name = str(PurePosixPath(image.name).with_suffix(""))
         mask = outlines if with_masks else None
-        cases[name] = CaseFiles(id=name, image=(Pixels(path=path),), mask=mask)
-    return list(cases.values()), findings
+        named.append((name, CaseFiles(id=name, image=(Pixels(path=path),), mask=mask)))
+    single, copies = without_copies(named)
+    findings += [duplicate_case(file, name) for name in copies]
+    return list(single.values()), findings
 
 
 def _background_only(file: Path, cases: Sequence[CaseFiles]) -> list[Finding]:
@@ -319,7 +290,7 @@ def _background_only(file: Path, cases: Sequence[CaseFiles]) -> list[Finding]:
     if not number:
         return []
     text = (
-        f"{number} of {len(cases)} images of `{shown(file)}` have no annotations; they are taken "
+        f"{number} of {len(cases)} images of `{short(file)}` have no annotations; they are taken "
         "as background only."
     )
-    return [Finding(weight="note", code="background-only", path=file, text=text)]
+    return [finding("note", "background-only", file, text)]

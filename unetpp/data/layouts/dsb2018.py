@@ -7,15 +7,23 @@ folder/ID/masks/*.png     one nucleus each; together they are the foreground
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from unetpp.data.files import finding, has_error, is_nifti, suffix_of
 from unetpp.data.findings import BadFile, Finding
-from unetpp.data.layouts import pairing
 from unetpp.data.layouts.folders import labels_of
-from unetpp.data.layouts.pairing import finding, shown
+from unetpp.data.layouts.pairing import shown, without_copies
 from unetpp.data.layouts.volumes import as_slices
+from unetpp.data.layouts.walking import (
+    entries,
+    folders_in,
+    ignored_files,
+    is_folder,
+    require_readable,
+    walk,
+)
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing, ObjectMasks, Pixels
 from unetpp.errors import UserError
@@ -26,12 +34,12 @@ _NUM_LOOKED_AT = 20
 
 def matches(folder: Path) -> bool:
     """Whether `folder` has a folder ID with a picture images/ID.png in it."""
-    return any(map(_is_case, pairing.folders_in(folder)[:_NUM_LOOKED_AT]))
+    return any(map(_is_case, folders_in(folder)[:_NUM_LOOKED_AT]))
 
 
 def _is_case(folder: Path) -> bool:
-    pictures = (path.name for path in pairing.entries(folder / "images"))
-    return any(name.removesuffix(pairing.suffix_of(name)) == folder.name for name in pictures)
+    pictures = (path.name for path in entries(folder / "images"))
+    return any(name.removesuffix(suffix_of(name)) == folder.name for name in pictures)
 
 
 def list_cases(folder: Path, wanted: Wanted) -> Listing:
@@ -44,34 +52,24 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     Raises:
         UserError: there is no such folder, or no folder in it.
     """
-    if not pairing.is_folder(folder):
+    if not is_folder(folder):
         raise UserError(f"There is no folder `{shown(folder)}`; give the one with a folder a case.")
-    pairing.require_readable(folder)
+    require_readable(folder)
     labels, mask_rule, findings = labels_of(replace(wanted, mask_rule="foreground"))
     findings += _rule_ignored(folder, wanted)
-    files, more = pairing.walk(folder)
+    files, more = walk(folder)
     # What is empty here has an own sentence, with the case that it is about.
     findings += [found for found in more if found.code != "empty-folder"]
     images, masks, strange = _by_case(folder, [file.path for file in files])
-    findings += pairing.ignored_files(strange)
-    cases: list[CaseFiles] = []
-    names: dict[str, Path] = {}
-    for place in pairing.folders_in(folder):
-        if place.is_symlink() or pairing.suffix_of(place.name) or shown(place.name) != place.name:
-            # The walk found this already.
-            continue
-        try:
-            case = _case(place, images.get(place, []), masks.get(place, []), names, wanted)
-        except BadFile as error:
-            findings.append(error.finding)
-        else:
-            cases.append(case)
-    if not cases and not any(found.weight == "error" for found in findings):
+    findings += ignored_files(strange)
+    cases, more = _cases(folder, images, masks, wanted)
+    findings += more
+    if not cases and not has_error(findings):
         raise UserError(
             f"`{shown(folder)}` must have a folder a case, with images/ and masks/ in it, but has "
             "none; give the folder stage1_train."
         )
-    ready, more = as_slices(sorted(cases, key=lambda case: case.id), wanted)
+    ready, more = as_slices(cases, wanted)
     return Listing(
         folder=folder,
         layout="dsb2018",
@@ -82,6 +80,38 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         spatial_dims=2,
         findings=(*findings, *more),
     )
+
+
+def _cases(
+    folder: Path,
+    images: Mapping[Path, Sequence[Path]],
+    masks: Mapping[Path, Sequence[Path]],
+    wanted: Wanted,
+) -> tuple[list[CaseFiles], list[Finding]]:
+    """The cases by id, and an error for each folder that is none."""
+    named: list[tuple[str, Path]] = []
+    for place in folders_in(folder):
+        # What is a link or badly named was found by the walk.
+        if not place.is_symlink() and not suffix_of(place.name) and shown(place.name) == place.name:
+            named.append((unicodedata.normalize("NFC", place.name), place))
+    single, copies = without_copies(named)
+    findings = [_doubled(name, places) for name, places in copies.items()]
+    cases: list[CaseFiles] = []
+    for name in sorted(single):
+        place = single[name]
+        try:
+            cases.append(_case(name, place, images.get(place, []), masks.get(place, []), wanted))
+        except BadFile as error:
+            findings.append(error.finding)
+    return cases, findings
+
+
+def _doubled(name: str, places: Sequence[Path]) -> Finding:
+    text = (
+        f"A case must be there once, but `{shown(name)}` is there {len(places)} times (its accents "
+        "are stored in several ways); remove or rename one."
+    )
+    return finding("error", "duplicate-case", places[1], text)
 
 
 def _rule_ignored(folder: Path, wanted: Wanted) -> list[Finding]:
@@ -102,7 +132,7 @@ def _by_case(
     masks: dict[Path, list[Path]] = {}
     strange: list[Path] = []
     for path in paths:
-        if pairing.is_nifti(path):
+        if is_nifti(path):
             strange.append(path)
             continue
         match path.relative_to(folder).parts:
@@ -116,16 +146,12 @@ def _by_case(
 
 
 def _case(
-    place: Path,
-    images: Sequence[Path],
-    masks: Sequence[Path],
-    names: dict[str, Path],
-    wanted: Wanted,
+    name: str, place: Path, images: Sequence[Path], masks: Sequence[Path], wanted: Wanted
 ) -> CaseFiles:
-    """The case in the folder `place`; its id is added to `names`.
+    """The case in the folder `place`.
 
     Raises:
-        BadFile: it has no image or several, no mask, or the id of another case.
+        BadFile: it has no image or several, or no mask.
     """
     inside = f"`{shown(place / 'images')}`"
     if len(images) != 1:
@@ -138,14 +164,6 @@ def _case(
             images[0],
             f"Every image must have a mask, but `{shown(place / 'masks')}` holds none for "
             f"`{shown(images[0])}`; add one an object or remove the folder.",
-        )
-    name = unicodedata.normalize("NFC", place.name)
-    if names.setdefault(name, place) != place:
-        raise BadFile(
-            "duplicate-case",
-            place,
-            f"A case must be there once, but `{shown(name)}` is there twice (its accents are stored "
-            "in two ways); remove or rename one.",
         )
     return CaseFiles(
         id=name,

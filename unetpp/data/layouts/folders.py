@@ -14,32 +14,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from unetpp.data.decoding import SUFFIXES
+from unetpp.data.files import (
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    finding,
+    has_error,
+    is_nifti,
+    suffix_of,
+)
 from unetpp.data.findings import BadFile, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts import pairing
-from unetpp.data.layouts.pairing import Found, Pair, finding, shown
+from unetpp.data.layouts.pairing import Found, shown
 from unetpp.data.layouts.volumes import as_slices, labels_without_names
-from unetpp.data.layouts.wanted import Wanted
-from unetpp.data.sources import CaseFiles, ClassMasks, Listing, MaskSource, Pixels
-from unetpp.errors import UserError
-
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "gt", "ground_truth", "groundtruth", "annotations"),
+from unetpp.data.layouts.walking import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    entries,
+    folders_in,
+    is_folder,
+    leads_up,
+    loop,
+    named_folders,
+    require_readable,
+    walk,
 )
+from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.sources import CaseFiles, ClassMasks, Listing, ObjectMasks, Pixels
+from unetpp.errors import UserError
 
 
 def matches(folder: Path) -> bool:
     """Whether `folder` has a folder of images, or files that pair as a.png and a_mask.png."""
-    if _named(folder, IMAGE_FOLDERS) or _has_pair(folder):
+    if named_folders(folder, IMAGE_FOLDERS) or _has_pair(folder):
         return True
     # With one such folder, that folder is the data set.
-    return sum(map(_has_pair, pairing.folders_in(folder))) > 1
+    return sum(map(_has_pair, folders_in(folder))) > 1
 
 
 def _has_pair(folder: Path) -> bool:
-    files = (path.name for path in pairing.entries(folder) if pairing.suffix_of(path.name))
+    files = (path.name for path in entries(folder) if suffix_of(path.name))
     stems = {pairing.id_of(name) for name in files}
     endless = {stem: pairing.without_ending(stem) for stem in stems}
     return any(stem != short and short in stems for stem, short in endless.items())
@@ -57,11 +71,11 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         UserError: there are no images, or no masks where they are required, or a folder cannot be
             read, or masks need names of classes.
     """
-    if not pairing.is_folder(folder):
+    if not is_folder(folder):
         raise UserError(
             f"There is no folder `{shown(folder)}`; give one with `images/` and `masks/`."
         )
-    pairing.require_readable(folder)
+    require_readable(folder)
     images, masks, layout_text, findings = _files(folder, wanted)
     _require_some(folder, images, masks, findings, wanted)
     names = _class_folders(images, masks)
@@ -71,8 +85,11 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         cases, problems = _paired_with_classes(images, masks, labels.names, wanted)
     else:
         labels, mask_rule, more = labels_of(wanted)
-        pairs, problems = pairing.pair(images, masks, masks_required=wanted.masks_required)
-        cases = [_case(p, None if p.mask is None else Pixels(path=p.mask)) for p in pairs]
+        in_parts = mask_rule == "foreground"
+        pairs, problems = pairing.pair(
+            images, masks, masks_required=wanted.masks_required, in_parts=in_parts
+        )
+        cases = [CaseFiles(id=p.id, image=(Pixels(path=p.image),), mask=p.mask) for p in pairs]
     ready, spatial_dims, group_column, last = as_one_kind(cases, wanted)
     return Listing(
         folder=folder,
@@ -99,10 +116,10 @@ def _files(folder: Path, wanted: Wanted) -> tuple[list[Found], list[Found], str,
             f"Beside `{shown(mask_folder)}` there must be a folder of images, but there is none; "
             f"make `{shown(folder / 'images')}`."
         )
-    images, findings = pairing.walk(image_folder or folder)
+    images, findings = walk(image_folder or folder)
     findings = [*of_images, *of_masks, *findings]
     if mask_folder is not None:
-        masks, more = pairing.walk(mask_folder)
+        masks, more = walk(mask_folder)
         return images, masks, "images and masks in two folders", [*findings, *more]
     images, masks = _told_apart(images, wanted)
     if masks:
@@ -113,19 +130,14 @@ def _files(folder: Path, wanted: Wanted) -> tuple[list[Found], list[Found], str,
 
 def _choose(folder: Path, names: Sequence[str], what: str) -> tuple[Path | None, list[Finding]]:
     """The folder of images or of masks, and a warning where several could be meant."""
-    found = _named(folder, names)
+    found = named_folders(folder, names)
     if not found:
         return None, []
     chosen = found[0]
-    if chosen.is_symlink() and not chosen.resolve().is_relative_to(folder.resolve()):
-        raise BadFile(
-            "linked-folder",
-            chosen,
-            f"A folder of {what} must lie in `{shown(folder)}`, but `{shown(chosen)}` leads to "
-            f"`{shown(chosen.resolve())}`; link the files instead, with "
-            f"`cp -rs`.",
-        )
-    pairing.require_readable(chosen)
+    # A link to a large disk is common; what it leads to must only not hold the data set itself.
+    if chosen.is_symlink() and chosen.resolve() != folder.resolve() and leads_up(chosen):
+        raise BadFile("symlink-loop", chosen, loop(chosen).text)
+    require_readable(chosen)
     if len(found) == 1:
         return chosen, []
     text = (
@@ -135,29 +147,26 @@ def _choose(folder: Path, names: Sequence[str], what: str) -> tuple[Path | None,
     return chosen, [finding("warning", "several-folders", found[1], text)]
 
 
-def _named(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Folders in `folder` that have one of `names`, in their order; capitals do not matter."""
-    found = [(_plain(path.name), path) for path in pairing.folders_in(folder)]
-    usual = [(names.index(name), path.name != name, path) for name, path in found if name in names]
-    return [path for _, _, path in sorted(usual)]
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace(" ", "_").replace("-", "_")
-
-
 def _told_apart(files: Sequence[Found], wanted: Wanted) -> tuple[list[Found], list[Found]]:
     """Images, and the masks among them: what has an ending such as `_mask`.
 
     Without `masks_required`, a file with such an ending is an image where it has no partner.
     """
     ids = {file.id for file in files}
+    with_own_mask = {pairing.without_ending(name) for name in ids}
     masks: list[Found] = []
     images: list[Found] = []
     for file in files:
         short = pairing.without_ending(file.id)
         is_mask = short != file.id and (wanted.masks_required or short in ids)
-        (masks if is_mask else images).append(file)
+        # A number may also be a part of an image's name.
+        plain = pairing.without_number(file.id)
+        is_further = (
+            plain != file.id
+            and file.id not in with_own_mask - {file.id}
+            and pairing.without_ending(plain) in ids
+        )
+        (masks if is_mask or is_further else images).append(file)
     return images, masks
 
 
@@ -168,10 +177,10 @@ def _require_some(
     findings: Sequence[Finding],
     wanted: Wanted,
 ) -> None:
-    if any(found.weight == "error" for found in findings):
+    if has_error(findings):
         return
     if not images:
-        kinds = " ".join((*SUFFIXES, *pairing.NIFTI_SUFFIXES))
+        kinds = " ".join((*PICTURE_SUFFIXES, *NIFTI_SUFFIXES))
         raise UserError(f"`{shown(folder)}` must hold images ({kinds}), but holds none; add them.")
     if not masks and wanted.masks_required:
         raise UserError(
@@ -226,7 +235,7 @@ def _paired_with_classes(
     pairs, findings = pairing.pair(images, [], masks_required=False)
     loose = [mask.path for mask in masks if "/" not in mask.id]
     findings += pairing.unused_masks(loose)
-    mask_of: dict[str, dict[str, Path | None]] = {}
+    mask_of: dict[str, dict[str, Pixels | None]] = {}
     for name in names:
         start = f"{name}/"
         of_class = [
@@ -237,19 +246,17 @@ def _paired_with_classes(
         still = [Found(id=p.id, path=p.image) for p in pairs]
         pairs, more = pairing.pair(still, of_class, masks_required=False)
         findings += more
-        mask_of[name] = {p.id: p.mask for p in pairs}
+        mask_of[name] = {p.id: Pixels(path=p.masks[0]) if p.masks else None for p in pairs}
     cases: list[CaseFiles] = []
     num_partial = 0
     for p in pairs:
-        paths = [mask_of[name][p.id] for name in names]
-        if any(paths):
-            files = tuple(None if path is None else Pixels(path=path) for path in paths)
-            cases.append(_case(p, ClassMasks(files=files)))
-            num_partial += None in paths
-        elif wanted.masks_required:
+        files = tuple(mask_of[name][p.id] for name in names)
+        if not any(files) and wanted.masks_required:
             findings.append(pairing.no_mask(p.image, " in any folder of a class"))
-        else:
-            cases.append(_case(p, None))
+            continue
+        mask = ClassMasks(files=files) if any(files) else None
+        cases.append(CaseFiles(id=p.id, image=(Pixels(path=p.image),), mask=mask))
+        num_partial += mask is not None and None in files
     return cases, findings + _absent(num_partial, len(cases))
 
 
@@ -291,7 +298,7 @@ def as_one_kind(
         The cases, the dimensions of each, the column of groups that slicing made (the volume), and
         an error for each case that is not of the kind of the others.
     """
-    kinds = {case.id: {pairing.is_nifti(path) for path in _paths(case)} for case in cases}
+    kinds = {case.id: {is_nifti(path) for path in _paths(case)} for case in cases}
     volumes = [case for case in cases if kinds[case.id] == {True}]
     pictures = [case for case in cases if kinds[case.id] == {False}]
     kept, kind = (volumes, "NIfTI") if len(volumes) > len(pictures) else (pictures, "picture")
@@ -314,9 +321,7 @@ def as_one_kind(
 
 
 def _paths(case: CaseFiles) -> list[Path]:
+    if isinstance(case.mask, ObjectMasks):
+        return [*(part.path for part in case.image if isinstance(part, Pixels)), *case.mask.paths]
     masks = case.mask.files if isinstance(case.mask, ClassMasks) else (case.mask,)
     return [part.path for part in (*case.image, *masks) if isinstance(part, Pixels)]
-
-
-def _case(p: Pair, mask: MaskSource | None) -> CaseFiles:
-    return CaseFiles(id=p.id, image=(Pixels(path=p.image),), mask=mask)

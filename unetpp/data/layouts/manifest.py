@@ -6,7 +6,7 @@ images/a.png,masks/a.png,patient 1,0
 image      relative to the table's folder; image_2, image_3, ... are further channels
 mask       may be empty, or left out, when images are only predicted
 group      optional: cases of one group stay on one side of a fold
-fold       optional, or split: see `given_folds`
+fold       optional, or split: see `folds_of_columns`
 others     are kept, to group and to balance by
 
 The first line says whether `,`, `;` or a tab divides the cells.
@@ -23,21 +23,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from unetpp.data.decoding import SUFFIXES
+from unetpp.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES, finding, suffix_of
 from unetpp.data.findings import BadFile, Finding
-from unetpp.data.layouts import pairing
 from unetpp.data.layouts.folders import as_one_kind, labels_of
-from unetpp.data.layouts.pairing import finding, shown
+from unetpp.data.layouts.given_folds import folds_of_columns
+from unetpp.data.layouts.pairing import id_of, long_id, shown, without_copies
+from unetpp.data.layouts.walking import is_file
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing, Pixels
 
 NAMES = ("index.csv", "manifest.csv")
 _MOST_BYTES = 2**28
 _IMAGE_COLUMN = re.compile(r"image(?:_([0-9]{1,4}))?")
-_NUMBER = re.compile(r"[0-9]{1,9}(\.0+)?")
-_TRAIN = ("train", "training")
-_VALIDATION = ("val", "valid", "validation")
-_TEST = ("test", "testing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +51,9 @@ def matches(folder: Path) -> bool:
 
 
 def _table(folder: Path) -> Path | None:
-    if folder.suffix.lower() == ".csv" and pairing.is_file(folder):
+    if folder.suffix.lower() == ".csv" and is_file(folder):
         return folder
-    return next((folder / name for name in NAMES if pairing.is_file(folder / name)), None)
+    return next((folder / name for name in NAMES if is_file(folder / name)), None)
 
 
 def list_cases(folder: Path, wanted: Wanted) -> Listing:
@@ -83,18 +80,20 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     findings += more
     image_columns = _image_columns(table, columns, wanted)
     inside = _inside_of(table.parent)
-    cases: dict[str, list[tuple[int, CaseFiles]]] = {}
+    named: list[tuple[str, tuple[int, CaseFiles]]] = []
     for row in rows:
         try:
             case = _case(table, row, image_columns, inside, wanted)
         except BadFile as error:
             findings.append(error.finding)
         else:
-            cases.setdefault(case.id, []).append((row.line, case))
-    findings += [_doubled(table, same) for same in cases.values() if len(same) > 1]
-    alone = [same[0][1] for same in cases.values() if len(same) == 1]
-    ready, spatial_dims, group_column, more = as_one_kind(alone, wanted)
-    folds, of_folds = given_folds(table, ready, columns)
+            named.append((case.id, (row.line, case)))
+    single, copies = without_copies(named)
+    findings += [_doubled(table, same) for same in copies.values()]
+    ready, spatial_dims, group_column, more = as_one_kind(
+        [case for _, case in single.values()], wanted
+    )
+    folds, of_folds = folds_of_columns(table, ready, columns)
     return Listing(
         folder=table.parent,
         layout="manifest",
@@ -237,7 +236,7 @@ def _case(
     table: Path,
     row: _Row,
     image_columns: Sequence[str],
-    inside: Callable[[Path], bool],
+    inside: Callable[[PurePosixPath], bool],
     wanted: Wanted,
 ) -> CaseFiles:
     images = [_file(table, row, name, inside) for name in image_columns]
@@ -245,7 +244,7 @@ def _case(
     if wanted.masks_required or row.cells.get("mask"):
         masks = [_file(table, row, "mask", inside)]
     name = _case_id(row.cells[image_columns[0]])
-    if problem := pairing.long_id(name, images[0]):
+    if problem := long_id(name, images[0]):
         raise BadFile(problem.code, images[0], problem.text)
     return CaseFiles(
         id=name,
@@ -257,10 +256,10 @@ def _case(
 
 def _case_id(text: str) -> str:
     path = PurePosixPath(text)
-    return pairing.id_of(str(path.relative_to("images") if path.parts[0] == "images" else path))
+    return id_of(str(path.relative_to("images") if path.parts[0] == "images" else path))
 
 
-def _file(table: Path, row: _Row, column: str, inside: Callable[[Path], bool]) -> Path:
+def _file(table: Path, row: _Row, column: str, inside: Callable[[PurePosixPath], bool]) -> Path:
     """The file that a cell names.
 
     Raises:
@@ -274,19 +273,19 @@ def _file(table: Path, row: _Row, column: str, inside: Callable[[Path], bool]) -
     relative = PurePosixPath(text)
     path = table.parent / relative
     is_inside = relative.parts and not relative.is_absolute() and ".." not in relative.parts
-    if not is_inside or "\\" in text or not inside(path.parent):
+    if not is_inside or "\\" in text or not inside(relative.parent):
         raise BadFile(
             "path-outside",
             table,
             f"Paths in a table must stay in its folder, but {where} has `{shown(text)}`; write "
             "them relative to the folder, with `/` and without `..`.",
         )
-    if not pairing.is_file(path):
+    if not is_file(path):
         raise BadFile(
             f"no-{kind}", path, f"There is no {kind} `{shown(path)}`, which {where} names; mend it."
         )
-    if not pairing.suffix_of(path.name):
-        kinds = " ".join((*SUFFIXES, *pairing.NIFTI_SUFFIXES))
+    if not suffix_of(path.name):
+        kinds = " ".join((*PICTURE_SUFFIXES, *NIFTI_SUFFIXES))
         raise BadFile(
             "not-an-image",
             path,
@@ -296,14 +295,19 @@ def _file(table: Path, row: _Row, column: str, inside: Callable[[Path], bool]) -
     return path
 
 
-def _inside_of(root: Path) -> Callable[[Path], bool]:
-    """Whether a folder lies in `root` once links to folders are followed."""
+def _inside_of(root: Path) -> Callable[[PurePosixPath], bool]:
+    """Whether a folder lies in `root`, or in a folder of `root` that is a link, links followed."""
     real = root.resolve()
 
     @cache
-    def inside(folder: Path) -> bool:
+    def inside(relative: PurePosixPath) -> bool:
         try:
-            return folder.resolve().is_relative_to(real)
+            folder = (root / relative).resolve()
+            if folder.is_relative_to(real) or not relative.parts:
+                return folder.is_relative_to(real)
+            # A link to a large disk is common; one to what holds the set would open all of that.
+            linked = (root / relative.parts[0]).resolve()
+            return folder.is_relative_to(linked) and not real.is_relative_to(linked)
         except (OSError, ValueError, RuntimeError):
             # There is nothing of this name, which has its own sentence.
             return True
@@ -318,66 +322,3 @@ def _doubled(table: Path, same: Sequence[tuple[int, CaseFiles]]) -> Finding:
         f"`{shown(table)}`; remove or rename one."
     )
     return finding("error", "duplicate-case", table, text)
-
-
-# --- folds
-
-
-def given_folds(
-    table: Path, cases: Sequence[CaseFiles], columns: Sequence[str]
-) -> tuple[tuple[tuple[str, ...], ...] | None, list[Finding]]:
-    """Held-out ids of each fold, as the column `fold` says, or `split` where that is empty.
-
-    Every value is a fold that holds out the cases of this value, in order (of numbers, where all
-    are numbers); the words train and test are no folds, and cases of these stay out of all. Where
-    there are only the words train, val and test, there is one fold: it holds out test, or val
-    where there is no test, and all others train. None where no case would be held out, or none
-    would be left; then a warning says so.
-    """
-    named = [name for name in ("fold", "split") if name in columns]
-    if not named:
-        return None, []
-    ids_of: dict[str, list[str]] = {}
-    for case in cases:
-        value = next((case.columns[name] for name in named if case.columns[name]), "")
-        ids_of.setdefault(value.casefold(), []).append(case.id)
-    # Without a value a case would silently train in every fold.
-    empty = ids_of.pop("", [])
-    folds = _folds(ids_of)
-    usable = bool(folds) and all(len(fold) < len(cases) for fold in folds)
-    where = f"the column `{named[0]}` of `{shown(table)}`"
-    findings: list[Finding] = []
-    if empty:
-        text = (
-            f"Every case must have a fold, but {len(empty)} have none in {where}, first "
-            f"`{shown(empty[0])}`; write a number, train or test, or remove the column."
-        )
-        findings.append(finding("error", "empty-fold", table, text))
-    if usable:
-        held_out = ", ".join(str(len(fold)) for fold in folds)
-        text = f"{len(folds)} folds are those of {where}; they hold out {held_out} cases."
-        findings.append(finding("note", "given-folds", table, text))
-        return folds, findings
-    if cases:
-        text = (
-            f"Folds must hold out some cases and not all, but {where} has only the values "
-            f"{shown(', '.join(sorted(ids_of)) or 'that are empty')}; it is ignored."
-        )
-        findings.append(finding("warning", "folds-ignored", table, text))
-    return None, findings
-
-
-def _folds(ids_of: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    words = (*_TRAIN, *_VALIDATION, *_TEST)
-    if all(value in words for value in ids_of):
-        some = (
-            sorted(name for value in held for name in ids_of.get(value, ()))
-            for held in (_TEST, _VALIDATION)
-        )
-        return tuple(tuple(names) for names in some if names)[:1]
-    values = [value for value in ids_of if value not in (*_TRAIN, *_TEST)]
-    if all(_NUMBER.fullmatch(value) for value in values):
-        values.sort(key=float)
-    else:
-        values.sort()
-    return tuple(tuple(sorted(ids_of[value])) for value in values)

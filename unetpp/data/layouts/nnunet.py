@@ -2,39 +2,37 @@
 
 folder/dataset.json                channel_names, labels, file_ending, numTraining
 folder/imagesTr/a_0000.nii.gz      one file a channel, or one picture with all its colours
-folder/labelsTr/a.nii.gz           class k has the value k
+folder/labelsTr/a.nii.gz           class k has the value k, or a class has several values (a region)
 folder/splits_final.json           optional: the folds, [{"train": [...], "val": [...]}]
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unetpp.data.files import finding, has_error
 from unetpp.data.findings import BadFile, Finding
-from unetpp.data.labels import Labels, MaskRule
-from unetpp.data.layouts.msd import (
-    consecutive_names,
+from unetpp.data.layouts.given_folds import folds_of_splits
+from unetpp.data.layouts.json_files import (
     count_findings,
     duplicate_case,
     inside,
     json_file,
     json_head,
-    labels_as_wanted,
-    read_json,
     read_object,
-    shown,
+    short,
 )
-from unetpp.data.layouts.pairing import entries, is_file, is_folder, unused_masks
+from unetpp.data.layouts.nnunet_json import ending_of, labels_of_json, num_channels_of
+from unetpp.data.layouts.pairing import unused_masks
 from unetpp.data.layouts.stacks import num_pages
 from unetpp.data.layouts.volumes import as_slices
+from unetpp.data.layouts.walking import entries, is_file, is_folder
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing, Pixels
-
-_ENDINGS = (".nii.gz", ".nii", ".png", ".tif", ".tiff")
 
 
 def matches(folder: Path) -> bool:
@@ -55,30 +53,20 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     """
     file = json_file(folder, "dataset.json")
     content = read_object(file)
-    ending, num_channels = _ending(file, content), _num_channels(file, content)
-    labels, mask_rule, findings = _labels(file, content, wanted)
-    candidates, more = _candidates(file, content, ending)
-    findings += [*more, *count_findings(file, content, len(candidates))]
-    if not wanted.masks_required and is_folder(file.parent / "imagesTs"):
-        test_cases, more = _scan(file, "Ts", ending)
-        findings += [
-            *more,
-            *(duplicate_case(file, n) for n in sorted(candidates.keys() & test_cases)),
-        ]
-        candidates = {**test_cases, **candidates}
-    cases: list[CaseFiles] = []
-    for name in sorted(candidates):
-        try:
-            cases.append(_case(file, name, candidates[name], num_channels, wanted))
-        except BadFile as error:
-            findings.append(error.finding)
-    if not candidates and not any(finding.weight == "error" for finding in findings):
+    ending = ending_of(file, content)
+    labels, mask_rule, findings = labels_of_json(file, content, wanted)
+    candidates, more = _wanted_candidates(file, content, ending, wanted)
+    findings += more
+    cases, more = _cases(file, candidates, num_channels_of(file, content), wanted)
+    findings += more
+    if not candidates and not has_error(findings):
         raise BadFile(
-            "no-cases", file, f"`{shown(file.parent)}` must hold cases, but has none; add them."
+            "no-cases", file, f"`{short(file.parent)}` must hold cases, but has none; add them."
         )
     slices, more = as_slices(cases, wanted)
-    folds, unread = _given_folds(file.parent / "splits_final.json", slices)
-    sliced = wanted.slice_axis is not None and ending in (".nii", ".nii.gz")
+    folds, unread = folds_of_splits(file.parent / "splits_final.json", slices)
+    are_volumes = ending in (".nii", ".nii.gz")
+    sliced = wanted.slice_axis is not None and are_volumes
     return Listing(
         folder=file.parent,
         layout="nnunet",
@@ -86,98 +74,11 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         cases=slices,
         labels=labels,
         mask_rule=mask_rule,
-        spatial_dims=3 if ending in (".nii", ".nii.gz") and not sliced else 2,
+        spatial_dims=3 if are_volumes and not sliced else 2,
         group_column="group" if sliced else None,
         given_folds=folds,
         findings=(*findings, *more, *unread),
     )
-
-
-# --- what dataset.json says
-
-
-def _ending(file: Path, content: Mapping[str, Any]) -> str:
-    ending = content.get("file_ending")
-    if ending not in _ENDINGS:
-        raise BadFile(
-            "file-ending",
-            file,
-            f"`file_ending` in `{shown(file)}` must be one of {', '.join(_ENDINGS)}, but is "
-            f"{shown(ending)}; convert the files.",
-        )
-    return ending
-
-
-def _num_channels(file: Path, content: Mapping[str, Any]) -> int:
-    names = content.get("channel_names")
-    if not isinstance(names, Mapping) or set(names) != {str(k) for k in range(len(names) or 1)}:
-        raise BadFile(
-            "channel-names",
-            file,
-            f"`channel_names` in `{shown(file)}` must name the channels 0, 1, ..., such as "
-            f'{{"0": "MRI"}}, but is {shown(names)}; mend it.',
-        )
-    return len(names)
-
-
-def _labels(
-    file: Path, content: Mapping[str, Any], wanted: Wanted
-) -> tuple[Labels, MaskRule, list[Finding]]:
-    stored = content.get("labels")
-    if not isinstance(stored, Mapping) or not all(map(_is_label, stored.values())):
-        raise BadFile(
-            "bad-labels",
-            file,
-            f"`labels` in `{shown(file)}` must give each name its value or list of values, such as "
-            f'{{"background": 0, "tumour": 1}}, but is {shown(stored)}; mend it.',
-        )
-    if "ignore" in stored:
-        raise BadFile(
-            "ignore-label",
-            file,
-            f"Pixels of an `ignore` label cannot be left out of training for now, but "
-            f"`{shown(file)}` has one (={shown(stored['ignore'])}); give these pixels a class or "
-            "the background, and remove the label.",
-        )
-    values = {name: v if isinstance(v, list) else [v] for name, v in stored.items()}
-    if any(len(v) > 1 for v in values.values()):
-        return _regions(file, content, values)
-    name_of = {v[0]: name for name, v in values.items()}
-    if len(name_of) < len(values):
-        raise BadFile(
-            "label-values",
-            file,
-            f"A value in `labels` of `{shown(file)}` must stand for one class, but the values are "
-            f"{shown(sorted(v[0] for v in values.values()))}; give each its own.",
-        )
-    return labels_as_wanted(file, consecutive_names(file, name_of), wanted)
-
-
-def _is_label(value: object) -> bool:
-    """A whole number from 0, or a list of such (a region)."""
-    parts = value if isinstance(value, list) else [value]
-    return bool(parts) and all(type(part) is int and part >= 0 for part in parts)
-
-
-def _regions(
-    file: Path, content: Mapping[str, Any], values: Mapping[str, Sequence[int]]
-) -> tuple[Labels, MaskRule, list[Finding]]:
-    consecutive_names(file, {value: "" for region in values.values() for value in region})
-    regions = {name: region for name, region in values.items() if set(region) != {0}}
-    order = content.get("regions_class_order")
-    if not isinstance(order, list) or len(order) != len(regions):
-        raise BadFile(
-            "regions-class-order",
-            file,
-            f"`regions_class_order` in `{shown(file)}` must have an entry for each of its "
-            f"{len(regions)} regions, but is {shown(order)}; mend it.",
-        )
-    text = (
-        f"Labels made of several values cannot be read for now, but `{shown(file)}` has the "
-        f"regions {shown(', '.join(regions))}; give each value a class of its own."
-    )
-    found = Finding(weight="error", code="regions-not-read", path=file, text=text)
-    return Labels(kind="multilabel", names=tuple(regions)), "planes", [found]
 
 
 # --- which files there are
@@ -191,6 +92,21 @@ class _Candidate:
     label: Path
 
 
+def _wanted_candidates(
+    file: Path, content: Mapping[str, Any], ending: str, wanted: Wanted
+) -> tuple[dict[str, _Candidate], list[Finding]]:
+    """Those for training, and where no masks are required those of imagesTs too."""
+    candidates, findings = _candidates(file, content, ending)
+    findings += count_findings(file, content, len(candidates))
+    if wanted.masks_required or not is_folder(file.parent / "imagesTs"):
+        return candidates, findings
+    of_test, more = _scan(file, "Ts", ending)
+    doubled = sorted(candidates.keys() & of_test)
+    findings += [*more, *(duplicate_case(file, name) for name in doubled)]
+    both = {**candidates, **of_test}
+    return {name: both[name] for name in both if name not in doubled}, findings
+
+
 def _candidates(
     file: Path, content: Mapping[str, Any], ending: str
 ) -> tuple[dict[str, _Candidate], list[Finding]]:
@@ -201,7 +117,7 @@ def _candidates(
         raise BadFile(
             "bad-json",
             file,
-            f"`dataset` in `{shown(file)}` must give each case its files, but is {shown(listed)}; "
+            f"`dataset` in `{short(file)}` must give each case its files, but is {short(listed)}; "
             "mend it.",
         )
     candidates: dict[str, _Candidate] = {}
@@ -223,8 +139,8 @@ def _listed(file: Path, name: str, entry: Any) -> _Candidate:
         raise BadFile(
             "bad-entry",
             file,
-            f"A case of `dataset` in `{shown(file)}` must have `images` (a list of paths) and a "
-            f"`label`, but `{shown(name)}` is {shown(entry)}; mend it.",
+            f"A case of `dataset` in `{short(file)}` must have `images` (a list of paths) and a "
+            f"`label`, but `{short(name)}` is {short(entry)}; mend it.",
         )
     *paths, label_path = [inside(file, text) for text in texts]
     return _Candidate(images=dict(enumerate(paths)), label=label_path)
@@ -235,7 +151,7 @@ def _scan(file: Path, part: str, ending: str) -> tuple[dict[str, _Candidate], li
     images, labels = file.parent / f"images{part}", file.parent / f"labels{part}"
     if not is_folder(images):
         raise BadFile(
-            "no-folder", images, f"There is no folder `{shown(images)}`; put the images there."
+            "no-folder", images, f"There is no folder `{short(images)}`; put the images there."
         )
     channels: dict[str, dict[int, Path]] = {}
     findings: list[Finding] = []
@@ -248,16 +164,16 @@ def _scan(file: Path, part: str, ending: str) -> tuple[dict[str, _Candidate], li
         else:
             text = (
                 "An image of nnU-Net must be named with its channel, such as "
-                f"`case_0000{ending}`, but there is `{shown(path)}`; rename it."
+                f"`case_0000{ending}`, but there is `{short(path)}`; rename it."
             )
-            findings.append(Finding(weight="error", code="no-channel", path=path, text=text))
+            findings.append(finding("error", "no-channel", path, text))
     others = [path for path in paths if not path.name.endswith(ending)]
     if others:
         text = (
             f"{len(others)} files are ignored as `file_ending` is {ending}, first "
-            f"`{shown(others[0])}`; convert or remove them."
+            f"`{short(others[0])}`; convert or remove them."
         )
-        findings.append(Finding(weight="warning", code="ignored-files", path=others[0], text=text))
+        findings.append(finding("warning", "ignored-files", others[0], text))
     unused = [
         path
         for path in entries(labels)
@@ -270,19 +186,33 @@ def _scan(file: Path, part: str, ending: str) -> tuple[dict[str, _Candidate], li
     }, findings
 
 
+def _cases(
+    file: Path, candidates: Mapping[str, _Candidate], num_channels: int, wanted: Wanted
+) -> tuple[list[CaseFiles], list[Finding]]:
+    """The cases by id, and an error for each candidate that is none."""
+    cases: list[CaseFiles] = []
+    findings: list[Finding] = []
+    for name in sorted(candidates):
+        try:
+            cases.append(_case(file, name, candidates[name], num_channels, wanted))
+        except BadFile as error:
+            findings.append(error.finding)
+    return cases, findings
+
+
 def _case(
     file: Path, name: str, candidate: _Candidate, num_channels: int, wanted: Wanted
 ) -> CaseFiles:
     images = [candidate.images[number] for number in sorted(candidate.images)]
     for path in images:
         if not is_file(path):
-            text = f"There is no image `{shown(path)}`, which `{shown(file)}` names; add it."
+            text = f"There is no image `{short(path)}`, which `{short(file)}` names; add it."
             raise BadFile("no-image", path, text)
         if path.suffix in (".tif", ".tiff") and num_pages(path) > 1:
             raise BadFile(
                 "tif-volume",
                 path,
-                f"A tif of nnU-Net must hold one picture here, but `{shown(path)}` has "
+                f"A tif of nnU-Net must hold one picture here, but `{short(path)}` has "
                 f"{num_pages(path)}; convert volumes to .nii.gz",
             )
     _check_channels(file, name, candidate.images, num_channels)
@@ -291,7 +221,7 @@ def _case(
         raise BadFile(
             "no-mask",
             candidate.label,
-            f"Every image must have a mask, but `{shown(name)}` has no `{shown(candidate.label)}`; "
+            f"Every image must have a mask, but `{short(name)}` has no `{short(candidate.label)}`; "
             "add it or remove the image.",
         )
     return CaseFiles(id=name, image=tuple(Pixels(path=path) for path in images), mask=mask)
@@ -305,8 +235,8 @@ def _check_channels(file: Path, name: str, images: Mapping[int, Path], num_chann
         raise BadFile(
             "unknown-channel",
             path,
-            f"`{shown(file)}` names the channels 0 to {num_channels - 1}, but there is "
-            f"`{shown(path)}`; name the channel there or remove the file.",
+            f"`{short(file)}` names the channels 0 to {num_channels - 1}, but there is "
+            f"`{short(path)}`; name the channel there or remove the file.",
         )
     missing = [number for number in range(num_channels) if number not in images]
     # Pictures in colour are one file, though nnU-Net names each colour as a channel.
@@ -314,8 +244,8 @@ def _check_channels(file: Path, name: str, images: Mapping[int, Path], num_chann
         raise BadFile(
             "missing-channel",
             next(iter(images.values())),
-            f"Every case must have the {num_channels} channels that `{shown(file)}` names, but "
-            f"`{shown(name)}` lacks {', '.join(map(str, missing))}; add the files or remove the "
+            f"Every case must have the {num_channels} channels that `{short(file)}` names, but "
+            f"`{short(name)}` lacks {', '.join(map(str, missing))}; add the files or remove the "
             "case.",
         )
 
@@ -336,54 +266,3 @@ def _num_colours(path: Path) -> int:
         # Reading the case says what is wrong; damaged tags make tifffile raise errors of any kind.
         return 1
     return 1
-
-
-# --- the folds that it brings
-
-
-def _given_folds(
-    file: Path, cases: Sequence[CaseFiles]
-) -> tuple[tuple[tuple[str, ...], ...] | None, list[Finding]]:
-    """The `val` lists of splits_final.json; slices are held out with their volume."""
-    if not is_file(file):
-        return None, []
-    try:
-        names_of_folds = _val_lists(file)
-    except BadFile as error:
-        text = f"{error.finding.text} It is ignored."
-        return None, [Finding(weight="warning", code="bad-splits", path=file, text=text)]
-    ids_of: dict[str, list[str]] = {}
-    for case in cases:
-        volume = case.columns["group"] if "slice" in case.columns else case.id
-        ids_of.setdefault(volume, []).append(case.id)
-    unknown = [name for names in names_of_folds for name in names if name not in ids_of]
-    findings = []
-    if unknown:
-        text = (
-            f"`{shown(file)}` names {len(unknown)} cases that are not there, first "
-            f"`{shown(unknown[0])}`; they are left out of the folds."
-        )
-        findings.append(Finding(weight="warning", code="unknown-in-splits", path=file, text=text))
-    folds = (
-        tuple(sorted(case for name in names for case in ids_of.get(name, ())))
-        for names in names_of_folds
-    )
-    return tuple(folds), findings
-
-
-def _val_lists(file: Path) -> list[list[str]]:
-    """Of [{"train": [id, ...], "val": [id, ...]}, ...]; no case may be held out twice."""
-    folds = read_json(file)
-    folds = folds if isinstance(folds, list) else []
-    lists: list[Any] = [fold.get("val") if isinstance(fold, Mapping) else None for fold in folds]
-    whole = bool(lists) and all(isinstance(held_out, list) and held_out for held_out in lists)
-    names = [name for held_out in lists for name in held_out] if whole else []
-    whole = whole and all(isinstance(name, str) for name in names)
-    if not whole or len(set(names)) < len(names):
-        raise BadFile(
-            "bad-splits",
-            file,
-            f"`{shown(file)}` must be a list of folds, each with a list `val` of case ids, and no "
-            "case in two of them; mend it.",
-        )
-    return [list(held_out) for held_out in lists]

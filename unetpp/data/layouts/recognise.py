@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from unetpp.data.files import suffix_of
 from unetpp.data.findings import BadFile
 from unetpp.data.layouts import (
     coco,
@@ -15,11 +16,11 @@ from unetpp.data.layouts import (
     manifest,
     msd,
     nnunet,
-    pairing,
     stacks,
     volumes,
 )
 from unetpp.data.layouts.pairing import shown
+from unetpp.data.layouts.walking import entries, folders_in, is_file, is_folder, require_readable
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import Listing
 from unetpp.errors import UserError
@@ -117,11 +118,11 @@ def list_cases(folder: Path, wanted: Wanted, *, layout: str | None = None) -> Li
     reader = _first_match(folder)
     if reader is not None:
         return reader.list_cases(folder, wanted)
-    if not pairing.is_folder(folder):
+    if not is_folder(folder):
         raise _no_data_file(folder)
-    pairing.require_readable(folder)
-    inner = [place for place in pairing.folders_in(folder) if _first_match(place) is not None]
-    if not inner and any(pairing.suffix_of(path.name) for path in pairing.entries(folder)):
+    require_readable(folder)
+    inner = [place for place in folders_in(folder) if _first_match(place) is not None]
+    if not inner and any(suffix_of(path.name) for path in entries(folder)):
         # Images alone: enough to predict, and else the reader says what lacks.
         return folders.list_cases(folder, wanted)
     raise _nothing_recognised(folder, inner)
@@ -137,7 +138,7 @@ def _by_name(layout: str) -> Reader:
 
 
 def _require_there(folder: Path) -> None:
-    if not pairing.is_folder(folder) and not pairing.is_file(folder):
+    if not is_folder(folder) and not is_file(folder):
         raise BadFile(
             "no-folder",
             folder,
@@ -181,9 +182,9 @@ def _nothing_recognised(folder: Path, inner: list[Path]) -> BadFile:
 
 
 def _content(folder: Path) -> str:
-    present = pairing.entries(folder)
+    present = entries(folder)
     if not present:
         return "nothing"
-    names = [f"`{shown(path.name)}{'/' if pairing.is_folder(path) else ''}`" for path in present]
+    names = [f"`{shown(path.name)}{'/' if is_folder(path) else ''}`" for path in present]
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return "only " + ", ".join(names[:_MOST_NAMES]) + more

@@ -6,30 +6,28 @@ folder/train-labels.tif    as many pages; or both in images/ and masks/, under o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unetpp.data.decoding import damaged, open_file
+from unetpp.data.files import damaged, finding, has_error, open_file, suffix_of
 from unetpp.data.findings import BadFile, Finding
-from unetpp.data.layouts.pairing import entries, shown, suffix_of
-from unetpp.data.layouts.volumes import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
-    labels_without_names,
-    subfolder,
-)
+from unetpp.data.layouts.pairing import shown, without_copies
+from unetpp.data.layouts.volumes import labels_without_names
+from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing, Pixels
 from unetpp.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")
+_NAME = re.compile(r"(.+)-volume", re.DOTALL)
 
 
 def matches(folder: Path) -> bool:
     """Whether `folder` has a NAME-volume.tif, or images of which the first has several pages."""
-    if _challenge_stacks(folder):
+    if _is_challenge(folder):
         return True
-    images = subfolder(folder, IMAGE_FOLDERS)
+    images = first_named(folder, IMAGE_FOLDERS)
     first = next(iter(_tifs(images)), None)
     try:
         return first is not None and num_pages(first) > 1
@@ -52,22 +50,20 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
             text = (
                 f"`{shown(image)}` is left out, as it has no labels beside it; it can be predicted."
             )
-            findings.append(Finding(weight="note", code="test-stack", path=image, text=text))
+            findings.append(finding("note", "test-stack", image, text))
             continue
         try:
             cases += _pages(name, image, mask, wanted)
         except BadFile as error:
             findings.append(error.finding)
-    if not cases and not any(finding.weight == "error" for finding in findings):
+    if not cases and not has_error(findings):
         raise UserError(
             f"`{shown(folder)}` must hold stacks with labels, such as `train-volume.tif` and "
             "`train-labels.tif`, but holds none; add them."
         )
     if wanted.slice_axis is not None:
         text = "A slice axis is ignored, as stacks are read page by page already."
-        findings.append(
-            Finding(weight="warning", code="slice-axis-ignored", path=folder, text=text)
-        )
+        findings.append(finding("warning", "slice-axis-ignored", folder, text))
     return Listing(
         folder=folder,
         layout="stacks",
@@ -83,20 +79,25 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
 
 def _stacks(folder: Path) -> tuple[dict[str, tuple[Path, Path | None]], list[Finding]]:
     """Images and masks by name: the challenge's where there are some, else of two folders."""
+    if _is_challenge(folder):
+        return _of_challenge(folder)
+    images, images_twice = _by_stem(first_named(folder, IMAGE_FOLDERS))
+    masks, masks_twice = _by_stem(first_named(folder, MASK_FOLDERS))
+    names = [name for name in images if name not in masks_twice]
+    findings = [*_doubled(images_twice), *_doubled(masks_twice)]
+    return {name: (images[name], masks.get(name)) for name in names}, findings
+
+
+def _of_challenge(folder: Path) -> tuple[dict[str, tuple[Path, Path | None]], list[Finding]]:
     found = _challenge_stacks(folder)
-    if not found:
-        images, masks = (_tifs(subfolder(folder, names)) for names in (IMAGE_FOLDERS, MASK_FOLDERS))
-        mask_of = {path.stem: path for path in masks}
-        found = {path.stem: (path, mask_of.get(path.stem)) for path in images}
-        return found, [*_doubled(images), *_doubled(masks)]
-    findings = _doubled(_tifs(folder))
+    findings = _doubled(_by_stem(folder)[1])
     if any(mask for _, mask in found.values()):
         text = (
             "In the masks of the ISBI 2012 challenge 255 is the inside of a cell and 0 the "
             f"membrane, and the masks in `{shown(folder)}` are read as they are: the inside is the "
             "foreground; for membranes store them inverted, as 255 - tifffile.imread(path)."
         )
-        findings.append(Finding(weight="note", code="inside-is-foreground", path=folder, text=text))
+        findings.append(finding("note", "inside-is-foreground", folder, text))
     return found, findings
 
 
@@ -152,24 +153,34 @@ def _pages(name: str, image: Path, mask: Path | None, wanted: Wanted) -> list[Ca
     ]
 
 
+def _is_challenge(folder: Path) -> bool:
+    return any(_NAME.fullmatch(path.stem) for path in _tifs(folder))
+
+
 def _challenge_stacks(folder: Path) -> dict[str, tuple[Path, Path | None]]:
     """By name: the pairs NAME-volume.tif, NAME-labels.tif (or none) in the folder itself."""
-    by_stem = {path.stem: path for path in _tifs(folder)}
-    names = [stem.removesuffix("-volume") for stem in by_stem if stem.endswith("-volume")]
+    by_stem, twice = _by_stem(folder)
+    names = [found[1] for stem in by_stem if (found := _NAME.fullmatch(stem))]
     return {
-        name: (by_stem[f"{name}-volume"], by_stem.get(f"{name}-labels")) for name in names if name
+        name: (by_stem[f"{name}-volume"], by_stem.get(f"{name}-labels"))
+        for name in names
+        if f"{name}-labels" not in twice
     }
 
 
-def _doubled(paths: Sequence[Path]) -> list[Finding]:
-    """Stacks that only their suffix tells apart."""
-    findings = []
-    first_of: dict[Path, Path] = {}
-    for path in paths:
-        first = first_of.setdefault(path.with_suffix(""), path)
-        if first != path:
-            text = f"A stack must be there once, but there are `{shown(first)}` and `{shown(path)}`; remove one."
-            findings.append(Finding(weight="error", code="duplicate-case", path=path, text=text))
+def _by_stem(folder: Path | None) -> tuple[dict[str, Path], dict[str, list[Path]]]:
+    """The tifs in `folder`, and those that only their suffix tells apart."""
+    return without_copies((path.stem, path) for path in _tifs(folder))
+
+
+def _doubled(copies: Mapping[str, Sequence[Path]]) -> list[Finding]:
+    findings: list[Finding] = []
+    for first, second, *_ in copies.values():
+        text = (
+            f"A stack must be there once, but there are `{shown(first)}` and `{shown(second)}`; "
+            "remove one."
+        )
+        findings.append(finding("error", "duplicate-case", second, text))
     return findings
 
 

@@ -10,7 +10,9 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from unetpp.data.files import finding
 from unetpp.data.findings import Finding
+from unetpp.data.layouts.pairing import shown, without_copies
 from unetpp.data.layouts.volumes import labels_without_names
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing, TableCell
@@ -34,45 +36,20 @@ def list_table(
     """
     _check_table(table)
     labels, mask_rule = labels_without_names(wanted)
-    if mask_column is None and wanted.masks_required:
-        raise UserError(
-            "A table must have a column of masks, but none is named; name one of "
-            f"{', '.join(table.column_names)}."
-        )
-    pictures = [image_column] if mask_column is None else [image_column, mask_column]
-    for column in pictures:
-        if column not in table.column_names:
-            raise UserError(
-                f"The column `{column}` must be in the table, but it has "
-                f"{', '.join(table.column_names)}; name one of these."
-            )
-    cases: dict[str, CaseFiles] = {}
-    findings: list[Finding] = []
-    for row, columns in enumerate(_scalars(table, pictures)):
-        name = columns.pop("id", f"row_{row:06d}")
-        if not name or name in cases:
-            text = (
-                f"The ids of a table must be there and differ, but row {row} has {name!r}; mend "
-                "the column `id` or remove it."
-            )
-            findings.append(Finding(weight="error", code="duplicate-case", path=None, text=text))
-            continue
-        image = TableCell(table=table, row=row, column=image_column)
-        mask = None if mask_column is None else TableCell(table=table, row=row, column=mask_column)
-        cases[name] = CaseFiles(id=name, image=(image,), mask=mask, columns=columns)
+    _check_columns(table, image_column, mask_column, wanted)
+    cases, findings = _cases(table, image_column, mask_column)
     if wanted.slice_axis is not None:
         text = "A slice axis is ignored, as the pictures of a table are no volumes."
-        findings.append(Finding(weight="warning", code="slice-axis-ignored", path=None, text=text))
-    listed = tuple(cases[name] for name in sorted(cases))
+        findings.append(finding("warning", "slice-axis-ignored", None, text))
     return Listing(
         folder=Path(_name(table)),
         layout="table",
         layout_text="rows of a table of the `datasets` library",
-        cases=listed,
+        cases=tuple(sorted(cases, key=lambda case: case.id)),
         labels=labels,
         mask_rule=mask_rule,
         spatial_dims=2,
-        group_column="group" if listed and "group" in listed[0].columns else None,
+        group_column="group" if cases and "group" in cases[0].columns else None,
         findings=tuple(findings),
     )
 
@@ -90,6 +67,50 @@ def _check_table(table: Any) -> None:
         )
     if len(table) == 0:
         raise UserError("A table must have at least one row, but has none; choose another split.")
+
+
+def _check_columns(table: Any, image_column: str, mask_column: str | None, wanted: Wanted) -> None:
+    if mask_column is None and wanted.masks_required:
+        raise UserError(
+            "A table must have a column of masks, but none is named; name one of "
+            f"{', '.join(table.column_names)}."
+        )
+    for column in (image_column, mask_column):
+        if column is not None and column not in table.column_names:
+            raise UserError(
+                f"The column `{column}` must be in the table, but it has "
+                f"{', '.join(table.column_names)}; name one of these."
+            )
+
+
+def _cases(
+    table: Any, image_column: str, mask_column: str | None
+) -> tuple[list[CaseFiles], list[Finding]]:
+    """A case a row, and an error for each row whose id is empty or not its own."""
+    pictures = [image_column] if mask_column is None else [image_column, mask_column]
+    named: list[tuple[str, tuple[int, CaseFiles]]] = []
+    findings: list[Finding] = []
+    for row, columns in enumerate(_scalars(table, pictures)):
+        name = columns.pop("id", f"row_{row:06d}")
+        if not name:
+            text = (
+                f"The ids of a table must be there, but that of row {row} is empty; fill it, or "
+                "remove the column `id`."
+            )
+            findings.append(finding("error", "empty-id", None, text))
+            continue
+        image = TableCell(table=table, row=row, column=image_column)
+        mask = None if mask_column is None else TableCell(table=table, row=row, column=mask_column)
+        case = CaseFiles(id=name, image=(image,), mask=mask, columns=columns)
+        named.append((name, (row, case)))
+    single, copies = without_copies(named)
+    for name, same in copies.items():
+        text = (
+            f"A case must be there once, but `{shown(name)}` is in the rows {same[0][0]} and "
+            f"{same[1][0]}; mend the column `id` or remove it."
+        )
+        findings.append(finding("error", "duplicate-case", None, text))
+    return [case for _, case in single.values()], findings
 
 
 def _scalars(table: Any, pictures: list[str]) -> list[dict[str, str]]:

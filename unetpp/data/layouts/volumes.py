@@ -15,22 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpp.data.decoding import damaged, open_file
+from unetpp.data.files import damaged, finding, is_nifti, open_file
 from unetpp.data.findings import BadFile, Finding
 from unetpp.data.labels import BINARY, Labels, MaskRule
-from unetpp.data.layouts.pairing import Found, entries, folders_in, id_of, is_nifti, pair, shown
+from unetpp.data.layouts.pairing import Found, id_of, pair, shown
+from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.nifti import read_nifti
 from unetpp.data.sources import CaseFiles, ClassMasks, Listing, MaskSource, Pixels
 from unetpp.errors import UserError
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "volumes")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "segmentations", "annotations", "gt")
-
 
 def matches(folder: Path) -> bool:
     """Whether `folder` has a folder of images with NIfTI files in it."""
-    return bool(_volumes(subfolder(folder, IMAGE_FOLDERS)))
+    return bool(_volumes(first_named(folder, IMAGE_FOLDERS)))
 
 
 def list_cases(folder: Path, wanted: Wanted) -> Listing:
@@ -40,8 +38,8 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         UserError: a folder is missing or holds no NIfTI file, or masks need names of classes.
     """
     labels, mask_rule = labels_without_names(wanted)
-    images = subfolder(folder, IMAGE_FOLDERS)
-    masks = subfolder(folder, MASK_FOLDERS)
+    images = first_named(folder, IMAGE_FOLDERS)
+    masks = first_named(folder, MASK_FOLDERS)
     if images is None or (masks is None and wanted.masks_required):
         lacking, names = ("images", IMAGE_FOLDERS) if images is None else ("masks", MASK_FOLDERS)
         raise UserError(
@@ -56,11 +54,11 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     pairs, findings = pair(volumes, _volumes(masks), masks_required=wanted.masks_required)
     cases = [
         CaseFiles(
-            id=found.id,
-            image=(Pixels(path=found.image),),
-            mask=None if found.mask is None else Pixels(path=found.mask),
+            id=p.id,
+            image=(Pixels(path=p.image),),
+            mask=p.mask,
         )
-        for found in sorted(pairs, key=lambda found: found.id)
+        for p in sorted(pairs, key=lambda p: p.id)
     ]
     slices, more = as_slices(cases, wanted)
     return Listing(
@@ -74,12 +72,6 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         group_column=None if wanted.slice_axis is None else "group",
         findings=(*_ignored([images, masks]), *findings, *more),
     )
-
-
-def subfolder(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of `names` that is a folder in `folder`, in whatever case it is written."""
-    present = {path.name.lower(): path for path in folders_in(folder)}
-    return next((present[name] for name in names if name in present), None)
 
 
 def labels_without_names(wanted: Wanted) -> tuple[Labels, MaskRule]:
@@ -114,7 +106,7 @@ def _ignored(folders: Sequence[Path | None]) -> list[Finding]:
         f"{len(others)} entries are ignored as they are no NIfTI files, first "
         f"`{shown(others[0])}`; remove or convert them."
     )
-    return [Finding(weight="warning", code="ignored-files", path=others[0], text=text)]
+    return [finding("warning", "ignored-files", others[0], text)]
 
 
 # --- volumes as slices
@@ -158,16 +150,16 @@ def _slice_findings(whole: list[CaseFiles], num_empty: int, num_kept: int) -> li
             f"A slice axis has a meaning for NIfTI volumes only; it is ignored for {len(whole)} "
             f"cases, first `{shown(whole[0].id)}`."
         )
-        findings.append(Finding(weight="warning", code="slice-axis-ignored", path=None, text=text))
+        findings.append(finding("warning", "slice-axis-ignored", None, text))
     if num_empty:
         text = (
             f"{num_empty} of {num_empty + num_kept} slices hold no foreground and are left out, as "
             "was asked for."
         )
-        findings.append(Finding(weight="note", code="empty-slices", path=None, text=text))
+        findings.append(finding("note", "empty-slices", None, text))
     if num_empty and not num_kept:
         text = "Slices without foreground are to be left out, but none has any; keep them."
-        findings.append(Finding(weight="error", code="no-cases", path=None, text=text))
+        findings.append(finding("error", "no-cases", None, text))
     return findings
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unetpp.data.layouts import msd
-from unetpp.data.layouts.msd import inside, list_cases, matches, read_object, shown
+from unetpp.data.layouts import json_files
+from unetpp.data.layouts.json_files import inside, read_object, short
+from unetpp.data.layouts.msd import list_cases, matches
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import Pixels
 from unetpp.errors import UserError
@@ -187,7 +188,7 @@ def test_what_is_no_json_object_is_refused(tmp_path: Path, content: str | bytes)
 
 
 def test_large_json_is_refused_unread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(msd, "MAX_JSON_BYTES", 10)
+    monkeypatch.setattr(json_files, "MAX_JSON_BYTES", 10)
     with pytest.raises(UserError, match="must have at most 10 bytes"):
         read_object(folder / "dataset.json")
 
@@ -218,8 +219,8 @@ def test_paths_stay_inside(text: str) -> None:
 
 @given(st.text())
 def test_shown_text_is_short_and_on_one_line(text: str) -> None:
-    assert len(shown(text)) <= 2000
-    assert len(shown(text).splitlines()) <= 1
+    assert len(short(text)) <= 2000
+    assert len(short(text).splitlines()) <= 1
 
 
 @settings(

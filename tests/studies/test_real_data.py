@@ -1,0 +1,62 @@
+"""A quick study on each of the public sets, through the command: from the files to the report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from studies import cli
+from unetpp.store import RecordStore
+
+pytestmark = pytest.mark.real_data
+
+_SHARED = Path(os.environ.get("UNETPP_SHARED", "../shared")).resolve() / "data"
+_CLASSES = ["--masks", "classes", "--classes", "anterior,posterior"]
+_STUDIES = {
+    "nuclei": ("dsb2018", ["--stratify", "group", "--size", "32"], 664, 1),
+    "membranes": ("isbi2012_em", ["--split", "blocks", "--gap", "1", "--patch", "64"], 30, 1),
+    "polyps": ("cvc_clinicdb", ["--size", "48x64", "--split", "leave-one-group-out"], 612, 1),
+    "hippocampus": ("msd_hippocampus", [*_CLASSES, "--size", "16"], 260, 2),
+    "hippocampus in patches": ("msd_hippocampus", [*_CLASSES, "--patch", "16"], 260, 2),
+    "hippocampus slices": (
+        "msd_hippocampus", [*_CLASSES, "--slices", "1", "--skip-empty", "--size", "16"], None, 2,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", _STUDIES)
+def test_a_quick_study_scores_every_case(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, options, num_cases, num_classes = _STUDIES[name]
+    if not (_SHARED / folder).is_dir():
+        pytest.skip(f"UNETPP_SHARED has no {folder}")
+    scheme = [] if "leave-one-group-out" in options else ["--folds", "2"]
+    command = ["run", "nested_vs_plain", "--quick", "--data", str(_SHARED / folder), *options]
+    command += [*scheme, "--arms", "unet", "--depth", "2", "--width", "2", "--device", "cpu"]
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    monkeypatch.setattr(sys, "argv", ["unetpp", *command])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code, capsys.readouterr().err
+    assert (tmp_path / "out/report/index.html").is_file()
+    store = RecordStore.open_folder(tmp_path / "out", must_exist=True)
+    manifest = store.manifest("nested_vs_plain")
+    assert manifest is not None
+    assert num_cases in (None, manifest.dataset["num_cases"])
+    runs = store.runs(
+        dataset_hash=manifest.dataset_hash,
+        split_hash=manifest.split_hash,
+        recipe_id=manifest.recipe_id,
+        seed=manifest.seed,
+        numbers_version=manifest.numbers_version,
+    )
+    counts = [c for run in runs for c in store.cases(run.key)]
+    store.close()
+    assert len({c.case for c in counts}) == manifest.dataset["num_cases"]
+    assert {c.label for c in counts} == set(range(1, num_classes + 1))
+    assert all(min(c.tp, c.fp, c.fn, c.tn) >= 0 for c in counts)
