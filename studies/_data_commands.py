@@ -96,7 +96,8 @@ def fetch(
     ] = None,
 ) -> None:
     """Fetch an open data set, with a SOURCE.txt that says where it is from and its terms."""
-    from unetpp.data.fetching import OPEN_SETS, fetch, find_open_set
+    from unetpp.data.fetching import fetch
+    from unetpp.data.open_sets import OPEN_SETS, find_open_set
 
     if name is None:
         for one in OPEN_SETS.values():

@@ -184,7 +184,8 @@ def test_without_a_fold_the_networks_of_all_folds_are_averaged(predict, study, t
         [raw] = bench.dataset.images([index])
         scaled = (raw - raw.mean()) / raw.std()
         batch = _batch(scaled)
-        mean = sum(model(batch).sigmoid() for model in models)[0, 0].detach().numpy() / 2
+        stacked = torch.stack([model(batch).sigmoid() for model in models])
+        mean = stacked.mean(dim=0)[0, 0].detach().numpy()
         sure = abs(mean - 0.5) > 1e-4
         found = pixels(tmp_path / "p" / f"{name}.png") > 0
         np.testing.assert_array_equal(found[sure], (mean > 0.5)[sure])

@@ -285,6 +285,14 @@ def test_at_the_fed_size_it_is_exactly_what_the_run_was_scored_by(tmp_path, kind
         np.testing.assert_array_equal(found, predict_case(bench, spec, 0, case))
 
 
+def test_a_single_network_is_judged_before_its_logits_are_rounded_to_probabilities():
+    image = np.full((1, 8, 8), np.nextafter(np.float32(0.5), np.float32(1)))
+    model = level_network((0.5,))
+    found = predict_raw([(model, fed_plainly(model))], raw_of(image))
+    assert torch.tensor(image - np.float32(0.5)).sigmoid().eq(0.5).all()
+    assert found.all()
+
+
 def wild(seed: int, labels: Labels = BINARY) -> tuple[UNetPlusPlus, FedAs]:
     spec = replace(tiny_spec(), classes=labels.num_logits)
     model = UNetPlusPlus(spec)

@@ -58,7 +58,7 @@ def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: boo
         has_alpha = tuple(map(int, frame.extrasamples)) in ((1,), (2,)) and (
             frame.samplesperpixel - 1 == alpha_follows
         )
-        if array is None and (len(tif.pages) > 1 and page is None):
+        if array is None and page is None and len(tif.pages) > 1:
             raise _not_decoded(frame, path)
     if array is None:
         if frame.samplesperpixel not in (1, 3, 4):

@@ -19,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from unetpp.data import fetching
-from unetpp.data.fetching import OPEN_SETS, OpenSet, fetch, find_open_set, unpack
+from unetpp.data import archives, fetching
+from unetpp.data.archives import unpack
+from unetpp.data.fetching import fetch
+from unetpp.data.open_sets import OPEN_SETS, OpenSet, find_open_set
 from unetpp.data.findings import BadFile
 from unetpp.data.layouts.recognise import READERS, list_cases
 from unetpp.data.layouts.wanted import Wanted
@@ -294,7 +296,7 @@ def test_more_bytes_or_files_than_the_limits_are_refused(
     archive = _zip(tmp_path / "a.zip", {"a": bytes(10_000), "b": b"1"})
     for limit, most in (("_MOST_BYTES", 10_000), ("_MOST_FILES", 1)):
         with monkeypatch.context() as patch:
-            patch.setattr(fetching, limit, most)
+            patch.setattr(archives, limit, most)
             with pytest.raises(BadFile, match="but holds 2 and 10001"):
                 unpack(archive, tmp_path / "out")
     unpack(archive, tmp_path / "out")
@@ -304,7 +306,7 @@ def test_more_bytes_than_the_disk_has_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = _zip(tmp_path / "a.zip", {"a": b"12"})
-    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(UserError, match="needs 2 bytes unpacked, but its disk has 1; make room"):
         unpack(archive, tmp_path / "out")
 

@@ -118,6 +118,36 @@ def test_coloured_masks_are_refused() -> None:
 # --- classes, one-hot, planes
 
 
+_BRATS = Labels(
+    kind="multilabel",
+    names=("whole", "core", "enhancing"),
+    values=((1, 2, 3), (2, 3), (3,)),
+)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
+def test_a_pixel_is_in_every_region_of_its_value(stored: list[int]) -> None:
+    planes = _mask(np.array([stored], np.uint8), _BRATS, "classes").planes
+    expected = [[[int(v in region) for v in stored]] for region in _BRATS.values]
+    assert planes.dtype == np.uint8
+    assert planes.tolist() == expected
+
+
+def test_regions_of_one_value_each_are_the_classes() -> None:
+    values = np.array([[0, 1, 2, 1]], np.uint8)
+    same = Labels(kind="multilabel", names=("a", "b"), values=((1,), (2,)))
+    np.testing.assert_array_equal(
+        _mask(values, same, "classes").planes, _mask(values, _MULTI, "classes").planes
+    )
+
+
+def test_values_beyond_all_regions_are_refused() -> None:
+    sentence = r"labels must be 0 to 3 \(3 regions and the background\), but `mask\.x` has 4; "
+    with pytest.raises(BadFile, match=sentence) as info:
+        _mask(np.array([[0, 4]], np.uint8), _BRATS, "classes")
+    assert info.value.finding.code == "label-beyond-classes"
+
+
 @given(seed=st.integers(0, 99), axes=st.sampled_from([2, 3]))
 @settings(deadline=None)
 def test_classes_one_hot_and_planes_say_the_same(seed: int, axes: int) -> None:

@@ -1,7 +1,7 @@
 """Images and masks as files, paired by name.
 
 folder/images/a.png, folder/masks/a.png           two folders; the mask may be named a_mask.png too
-folder/a.png, folder/a_mask.png                   one folder
+folder/a.png, folder/a_mask.png                   one folder; further objects in a_mask_1.png
 folder/images/a.png, folder/masks/vessel/a.png    a folder of masks a class; classes may overlap
 
 Both folders have other usual names too, and may have folders in them. NIfTI files are volumes.
@@ -9,7 +9,6 @@ Both folders have other usual names too, and may have folders in them. NIfTI fil
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,11 @@ from unetpp.data.files import (
 from unetpp.data.findings import BadFile, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts import pairing
+from unetpp.data.layouts.class_folders import (
+    class_folders,
+    labels_of_folders,
+    paired_with_classes,
+)
 from unetpp.data.layouts.pairing import Found, shown
 from unetpp.data.layouts.volumes import as_slices, labels_without_names
 from unetpp.data.layouts.walking import (
@@ -78,11 +82,11 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     require_readable(folder)
     images, masks, layout_text, findings = _files(folder, wanted)
     _require_some(folder, images, masks, findings, wanted)
-    names = _class_folders(images, masks)
+    names = class_folders(images, masks)
     if names:
         layout_text = "images, and a folder of masks a class"
-        labels, mask_rule, more = _labels_of_folders(folder, names, wanted)
-        cases, problems = _paired_with_classes(images, masks, labels.names, wanted)
+        labels, mask_rule, more = labels_of_folders(folder, names, wanted)
+        cases, problems = paired_with_classes(images, masks, labels.names, wanted)
     else:
         labels, mask_rule, more = labels_of(wanted)
         in_parts = mask_rule == "foreground"
@@ -135,7 +139,7 @@ def _choose(folder: Path, names: Sequence[str], what: str) -> tuple[Path | None,
         return None, []
     chosen = found[0]
     # A link to a large disk is common; what it leads to must only not hold the data set itself.
-    if chosen.is_symlink() and chosen.resolve() != folder.resolve() and leads_up(chosen):
+    if chosen.is_symlink() and leads_up(chosen):
         raise BadFile("symlink-loop", chosen, loop(chosen).text)
     require_readable(chosen)
     if len(found) == 1:
@@ -153,21 +157,21 @@ def _told_apart(files: Sequence[Found], wanted: Wanted) -> tuple[list[Found], li
     Without `masks_required`, a file with such an ending is an image where it has no partner.
     """
     ids = {file.id for file in files}
-    with_own_mask = {pairing.without_ending(name) for name in ids}
+    numbered = _further_masks(ids)
     masks: list[Found] = []
     images: list[Found] = []
     for file in files:
         short = pairing.without_ending(file.id)
         is_mask = short != file.id and (wanted.masks_required or short in ids)
-        # A number may also be a part of an image's name.
-        plain = pairing.without_number(file.id)
-        is_further = (
-            plain != file.id
-            and file.id not in with_own_mask - {file.id}
-            and pairing.without_ending(plain) in ids
-        )
-        (masks if is_mask or is_further else images).append(file)
+        (masks if is_mask or file.id in numbered else images).append(file)
     return images, masks
+
+
+def _further_masks(ids: set[str]) -> set[str]:
+    """Such as a_mask_1 where there is an image a; not where a_mask_1 has a mask itself."""
+    images = {pairing.without_ending(name) for name in ids if pairing.without_ending(name) != name}
+    short = {name: pairing.without_number(name) for name in ids - images}
+    return {n for n, mask in short.items() if mask != n and pairing.without_ending(mask) in ids}
 
 
 def _require_some(
@@ -188,86 +192,6 @@ def _require_some(
             f"`{shown(images[0].path)}`, and no mask; put masks of the same names in "
             f"`{shown(folder / 'masks')}`, or beside the images with an ending such as `_mask`."
         )
-
-
-# --- a folder of masks a class
-
-
-def _class_folders(images: Sequence[Found], masks: Sequence[Found]) -> tuple[str, ...]:
-    """Names of the folders of masks, where these are classes; empty where they are not.
-
-    Folders that the images have too are no classes.
-    """
-    ids = {image.id for image in images}
-
-    def owned(name: str) -> bool:
-        return name in ids or pairing.without_ending(name) in ids
-
-    if any(owned(mask.id) for mask in masks):
-        return ()
-    if not any(owned(mask.id.partition("/")[2]) for mask in masks):
-        return ()
-    return tuple(sorted({mask.id.partition("/")[0] for mask in masks if "/" in mask.id}))
-
-
-def _labels_of_folders(
-    folder: Path, names: tuple[str, ...], wanted: Wanted
-) -> tuple[Labels, MaskRule, list[Finding]]:
-    findings: list[Finding] = []
-    if wanted.mask_rule not in (None, "planes"):
-        text = (
-            f"Masks are read as {wanted.mask_rule!r} only where a file holds them all; it is "
-            f"ignored, as `{shown(folder)}` has a folder of masks a class."
-        )
-        findings.append(finding("warning", "mask-rule-ignored", folder, text))
-    chosen = tuple(unicodedata.normalize("NFC", name) for name in wanted.class_names)
-    if chosen and sorted(chosen) != sorted(names):
-        raise UserError(
-            f"The classes of `{shown(folder)}` are its folders of masks {shown(', '.join(names))}, "
-            f"but {', '.join(chosen)} were named; name these in the order that you want, or none."
-        )
-    return Labels(kind="multilabel", names=chosen or names), "planes", findings
-
-
-def _paired_with_classes(
-    images: Sequence[Found], masks: Sequence[Found], names: Sequence[str], wanted: Wanted
-) -> tuple[list[CaseFiles], list[Finding]]:
-    pairs, findings = pairing.pair(images, [], masks_required=False)
-    loose = [mask.path for mask in masks if "/" not in mask.id]
-    findings += pairing.unused_masks(loose)
-    mask_of: dict[str, dict[str, Pixels | None]] = {}
-    for name in names:
-        start = f"{name}/"
-        of_class = [
-            Found(id=mask.id.removeprefix(start), path=mask.path)
-            for mask in masks
-            if mask.id.startswith(start)
-        ]
-        still = [Found(id=p.id, path=p.image) for p in pairs]
-        pairs, more = pairing.pair(still, of_class, masks_required=False)
-        findings += more
-        mask_of[name] = {p.id: Pixels(path=p.masks[0]) if p.masks else None for p in pairs}
-    cases: list[CaseFiles] = []
-    num_partial = 0
-    for p in pairs:
-        files = tuple(mask_of[name][p.id] for name in names)
-        if not any(files) and wanted.masks_required:
-            findings.append(pairing.no_mask(p.image, " in any folder of a class"))
-            continue
-        mask = ClassMasks(files=files) if any(files) else None
-        cases.append(CaseFiles(id=p.id, image=(Pixels(path=p.image),), mask=mask))
-        num_partial += mask is not None and None in files
-    return cases, findings + _absent(num_partial, len(cases))
-
-
-def _absent(num_partial: int, num_cases: int) -> list[Finding]:
-    if not num_partial:
-        return []
-    text = (
-        f"{num_partial} of {num_cases} images have a mask in some folders of classes only; the "
-        "other classes count as absent there."
-    )
-    return [finding("note", "absent-classes", None, text)]
 
 
 # --- shared with the other layouts of files

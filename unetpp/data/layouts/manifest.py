@@ -14,17 +14,15 @@ The first line says whether `,`, `;` or a tab divides the cells.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from unetpp.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES, finding, suffix_of
 from unetpp.data.findings import BadFile, Finding
+from unetpp.data.layouts.csv_tables import Row, read_table
 from unetpp.data.layouts.folders import as_one_kind, labels_of
 from unetpp.data.layouts.given_folds import folds_of_columns
 from unetpp.data.layouts.pairing import id_of, long_id, shown, without_copies
@@ -33,16 +31,7 @@ from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing, Pixels
 
 NAMES = ("index.csv", "manifest.csv")
-_MOST_BYTES = 2**28
 _IMAGE_COLUMN = re.compile(r"image(?:_([0-9]{1,4}))?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """The cells of a row by column, and the number of its line, from 1."""
-
-    line: int
-    cells: Mapping[str, str]
 
 
 def matches(folder: Path) -> bool:
@@ -76,7 +65,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
             "columns image and mask.",
         )
     labels, mask_rule, findings = labels_of(wanted)
-    columns, rows, more = _read(table)
+    columns, rows, more = read_table(table)
     findings += more
     image_columns = _image_columns(table, columns, wanted)
     inside = _inside_of(table.parent)
@@ -108,100 +97,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     )
 
 
-# --- the table
-
-
-def _read(table: Path) -> tuple[list[str], list[_Row], list[Finding]]:
-    """Columns, rows that are not blank, and what is wrong with single rows."""
-    lines = _lines(table, _text(table))
-    _, first = next(lines, (1, []))
-    columns = [name.strip() for name in first]
-    doubled = sorted({name for name in columns if name and columns.count(name) > 1})
-    if doubled:
-        raise BadFile(
-            "duplicate-column",
-            table,
-            f"The columns of `{shown(table)}` must differ, but `{shown(doubled[0])}` is there "
-            f"{columns.count(doubled[0])} times; rename or remove one.",
-        )
-    rows: list[_Row] = []
-    blank: list[int] = []
-    findings: list[Finding] = []
-    for number, line in lines:
-        cells = [cell.strip() for cell in line]
-        if not any(cells):
-            blank.append(number)
-        elif any(cells[len(columns) :]):
-            text = (
-                f"A row must have a cell a column, but line {number} of `{shown(table)}` has "
-                f"{len(cells)} for {len(columns)} columns; mend it, or quote cells that hold "
-                "a separator."
-            )
-            findings.append(finding("error", "long-row", table, text))
-        else:
-            # A row may end early: what is not written is empty.
-            cells += [""] * (len(columns) - len(cells))
-            named = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
-            rows.append(_Row(line=number, cells=named))
-    if not rows and not findings:
-        raise BadFile(
-            "no-cases",
-            table,
-            f"`{shown(table)}` must have at least one case, but has only its first line.",
-        )
-    return [name for name in columns if name], rows, findings + _blank_rows(table, blank)
-
-
-def _blank_rows(table: Path, lines: Sequence[int]) -> list[Finding]:
-    if not lines:
-        return []
-    text = f"{len(lines)} rows of `{shown(table)}` are blank and ignored, first line {lines[0]}."
-    return [finding("warning", "blank-rows", table, text)]
-
-
-def _text(table: Path) -> str:
-    try:
-        num_bytes = table.stat().st_size
-        if num_bytes > _MOST_BYTES:
-            raise BadFile(
-                "large-table",
-                table,
-                f"A table must have at most 256 MiB, but `{shown(table)}` has {num_bytes} bytes; "
-                "divide it.",
-            )
-        return table.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _no_csv(table, error) from None
-
-
-def _no_csv(table: Path, error: Exception) -> BadFile:
-    text = f"`{shown(table)}` must be a UTF-8 csv file ({shown(error)}); save it as one."
-    return BadFile("bad-table", table, text)
-
-
-def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """The number of the line where each row begins, and its cells."""
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=_separator(text),
-        strict=True,
-        skipinitialspace=True,
-    )
-    while True:
-        number = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise _no_csv(table, ValueError(f"line {number}: {error}")) from None
-        yield number, row
-
-
-def _separator(text: str) -> str:
-    """Which separator the first line has most of."""
-    first = text.splitlines()[0] if text else ""
-    return max(",;\t", key=first.count)
+# --- its columns
 
 
 def _image_columns(table: Path, columns: Sequence[str], wanted: Wanted) -> list[str]:
@@ -234,7 +130,7 @@ def _image_columns(table: Path, columns: Sequence[str], wanted: Wanted) -> list[
 
 def _case(
     table: Path,
-    row: _Row,
+    row: Row,
     image_columns: Sequence[str],
     inside: Callable[[PurePosixPath], bool],
     wanted: Wanted,
@@ -259,7 +155,7 @@ def _case_id(text: str) -> str:
     return id_of(str(path.relative_to("images") if path.parts[0] == "images" else path))
 
 
-def _file(table: Path, row: _Row, column: str, inside: Callable[[PurePosixPath], bool]) -> Path:
+def _file(table: Path, row: Row, column: str, inside: Callable[[PurePosixPath], bool]) -> Path:
     """The file that a cell names.
 
     Raises:

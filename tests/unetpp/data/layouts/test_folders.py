@@ -6,13 +6,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from unetpp.data.findings import BadFile
 from unetpp.data.layouts import pairing
 from unetpp.data.layouts.folders import list_cases, matches
 from unetpp.data.layouts.pairing import pair_by_stem
 from unetpp.data.layouts.wanted import Wanted
-from unetpp.data.sources import ClassMasks, Listing, Pixels
+from unetpp.data.reading import read_case
+from unetpp.data.sources import ClassMasks, Listing, ObjectMasks, Pixels
 from unetpp.errors import UserError
 
 
@@ -257,6 +259,55 @@ def test_a_slice_axis_is_ignored_for_pictures_with_a_warning(folder: Path) -> No
     assert listing.group_column is None
 
 
+# --- a mask in several files
+
+
+@pytest.mark.parametrize("place", ["masks/", ""])
+def test_numbered_masks_of_an_image_are_one_mask(tmp_path: Path, place: str) -> None:
+    images, pixels = "images/" if place else "", np.zeros((5, 6), np.uint8)
+    for k, name in enumerate(("a_mask", "a_mask_1", "a_mask_2", "b_mask")):
+        one = pixels.copy()
+        one[k, : k + 1] = 255
+        path = tmp_path / f"{place}{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(one).save(path)
+    for name in "ab":
+        (tmp_path / images).mkdir(exist_ok=True)
+        Image.fromarray(pixels + 7).save(tmp_path / f"{images}{name}.png")
+    listing = list_cases(tmp_path, Wanted())
+    assert (_ids(listing), listing.findings) == (["a", "b"], ())
+    paths = tuple(tmp_path / f"{place}a_mask{end}.png" for end in ("", "_1", "_2"))
+    assert listing.cases[0].mask == ObjectMasks(paths=paths)
+    assert listing.cases[1].mask == Pixels(path=tmp_path / f"{place}b_mask.png")
+    raw = read_case(listing.cases[0], labels=listing.labels, mask_rule=listing.mask_rule)
+    assert raw.mask is not None
+    assert raw.mask[0].sum(axis=1).tolist() == [1, 2, 3, 0, 0]
+    assert raw.object_sizes == (1, 2, 3)
+
+
+def test_what_is_numbered_may_be_an_image_with_a_mask_of_its_own(tmp_path: Path) -> None:
+    _touch(tmp_path, "a.png", "a_seg.png", "a_seg_1.png", "a_seg_1_mask.png")
+    listing = list_cases(tmp_path, Wanted())
+    assert (_ids(listing), listing.findings) == (["a", "a_seg_1"], ())
+    assert listing.cases[0].mask == Pixels(path=tmp_path / "a_seg.png")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "masks", "wanted"),
+    [
+        ("png", ("a_mask", "a_mask_1"), Wanted(mask_rule="classes", class_names=("x", "y"))),
+        ("png", ("a", "a_mask_1"), Wanted()),
+        ("png", ("a_gt", "a_mask_1"), Wanted()),
+        ("nii", ("a_mask", "a_mask_1"), Wanted()),
+    ],
+)
+def test_several_masks_that_are_no_numbered_pictures_of_one_class_are_an_error(
+    tmp_path: Path, suffix: str, masks: tuple[str, ...], wanted: Wanted
+) -> None:
+    _touch(tmp_path, f"images/a.{suffix}", *(f"masks/{name}.{suffix}" for name in masks))
+    assert _codes(list_cases(tmp_path, wanted)) == ["error two-masks"]
+
+
 # --- pairs of paths
 
 
@@ -364,11 +415,25 @@ def test_links_that_lead_nowhere_good_are_errors(folder: Path) -> None:
     assert "`cp -rs`" in _text(listing, "linked-folder")
 
 
-def test_a_folder_of_images_elsewhere_is_refused_with_a_way_to_link_it(tmp_path: Path) -> None:
-    _touch(tmp_path / "far", "a.png")
+def test_the_folders_of_images_and_masks_may_be_links_but_none_in_them(tmp_path: Path) -> None:
+    _touch(
+        tmp_path / "far", "pictures/a.png", "pictures/p/b.png", "m/a.png", "m/p/b.png", "x/c.png"
+    )
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near/images").symlink_to(tmp_path / "far/pictures")
+    (tmp_path / "near/masks").symlink_to(tmp_path / "far/m")
+    listing = list_cases(tmp_path / "near", Wanted())
+    assert (_ids(listing), listing.findings) == (["a", "p/b"], ())
+    assert listing.cases[0].image == (Pixels(path=tmp_path / "near/images/a.png"),)
+    (tmp_path / "far/pictures/x").symlink_to(tmp_path / "far/x")
+    assert _codes(list_cases(tmp_path / "near", Wanted())) == ["error linked-folder"]
+
+
+@pytest.mark.parametrize("target", [".", ".."])
+def test_a_folder_of_images_that_holds_the_set_is_refused(tmp_path: Path, target: str) -> None:
     _touch(tmp_path / "near", "masks/a.png")
-    (tmp_path / "near/images").symlink_to(tmp_path / "far")
-    with pytest.raises(BadFile, match="link the files instead, with `cp -rs`"):
+    (tmp_path / "near/images").symlink_to(target)
+    with pytest.raises(BadFile, match=r"must not lead in a circle, but `.*images` does"):
         list_cases(tmp_path / "near", Wanted())
 
 

@@ -228,7 +228,8 @@ def test_a_case_without_a_fold_is_an_error_unless_split_has_it(folder: Path) -> 
         ("../c.png,masks/c.png", "path-outside", "stay in its folder, but line 4"),
         ("images/c.png,masks/../../c.png", "path-outside", "and without `..`"),
         ("images\\c.png,masks/c.png", "path-outside", "with `/`"),
-        ("link/c.png,masks/c.png", "path-outside", "has `link/c.png`"),
+        ("images/link/c.png,masks/c.png", "path-outside", "has `images/link/c.png`"),
+        ("up/images/c.png,masks/c.png", "path-outside", "has `up/images/c.png`"),
         (".,masks/c.png", "path-outside", "has `.`"),
         ("index.csv,masks/c.png", "not-an-image", "line 4 of .* names `index.csv`; convert it"),
         (f"{'x' * 300}.png,masks/c.png", "no-image", "There is no image"),
@@ -244,7 +245,8 @@ def test_a_bad_row_is_one_finding_and_the_others_stay(
 ) -> None:
     far = tmp_path_factory.mktemp("far")
     (far / "c.png").touch()
-    (folder / "link").symlink_to(far)
+    (folder / "images/link").symlink_to(far)
+    (folder / "up").symlink_to(folder.parent)
     listing = list_cases(_write(folder, _HEAD, *_ROWS, row), Wanted())
     (found,) = listing.findings
     assert (found.weight, found.code) == ("warning" if code == "blank-rows" else "error", code)
@@ -258,6 +260,21 @@ def test_a_linked_file_is_followed(folder: Path, tmp_path_factory: pytest.TempPa
     (folder / "images/linked.png").symlink_to(far)
     _write(folder, "image,mask", "images/linked.png,masks/c.png")
     assert _ids(list_cases(folder, Wanted())) == ["linked"]
+
+
+def test_a_linked_folder_of_the_set_may_lead_anywhere(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    far, further = tmp_path_factory.mktemp("far"), tmp_path_factory.mktemp("further")
+    for path in (far / "x.png", far / "in/y.png", further / "z.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (far / "link").symlink_to(further)
+    (folder / "disk").symlink_to(far)
+    rows = [f"disk/{name}.png,masks/c.png" for name in ("x", "in/y", "link/z")]
+    listing = list_cases(_write(folder, "image,mask", *rows), Wanted())
+    assert _ids(listing) == ["disk/in/y", "disk/x"]
+    assert _codes(listing) == ["error path-outside"]
 
 
 def test_an_id_of_more_than_255_characters_is_an_error(folder: Path) -> None:

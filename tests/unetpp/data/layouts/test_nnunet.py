@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from unetpp.data.labels import BINARY, Labels
 from unetpp.data.layouts.nnunet import list_cases, matches
 from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.reading import read_case
 from unetpp.data.sources import Pixels
 from unetpp.errors import UserError
 
@@ -240,12 +242,34 @@ def test_other_count_than_told_is_a_warning(folder: Path) -> None:
     ]
 
 
-def test_regions_are_listed_with_an_error(folder: Path) -> None:
-    regions = {"background": 0, "whole": [1, 2], "core": 2}
-    _tell(folder, _content(labels=regions, regions_class_order=[1, 2]))
+_BRATS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
+
+
+@pytest.mark.parametrize("enhancing", [3, [3], [3, 3]])
+def test_regions_are_classes_that_overlap(folder: Path, enhancing: object) -> None:
+    regions = {**_BRATS, "enhancing": enhancing}
+    _tell(folder, _content(labels=regions, regions_class_order=[1, 2, 3]))
+    stored = np.arange(24, dtype=np.uint8).reshape(2, 3, 4) % 4
+    _write(folder / "labelsTr/p_01.nii.gz", stored)
     listing = list_cases(folder, Wanted())
-    assert (listing.labels.kind, listing.labels.names) == ("multilabel", ("whole", "core"))
-    assert [(f.weight, f.code) for f in listing.findings] == [("error", "regions-not-read")]
+    names, values = ("whole", "core", "enhancing"), ((1, 2, 3), (2, 3), (3,))
+    assert listing.labels == Labels(kind="multilabel", names=names, values=values)
+    assert (listing.mask_rule, listing.findings) == ("classes", ())
+    raw = read_case(listing.cases[0], labels=listing.labels, mask_rule=listing.mask_rule)
+    assert raw.mask is not None
+    np.testing.assert_array_equal(raw.mask, [stored >= 1, stored >= 2, stored >= 3])
+
+
+def test_regions_may_have_other_names_or_be_one_foreground(folder: Path) -> None:
+    _tell(folder, _content(labels=_BRATS, regions_class_order=[1, 2, 3]))
+    listing = list_cases(folder, Wanted(class_names=("x", "y", "z")))
+    assert listing.labels.names == ("x", "y", "z")
+    assert listing.labels.values == ((1, 2, 3), (2, 3), (3,))
+    listing = list_cases(folder, Wanted(mask_rule="foreground"))
+    assert (listing.labels, listing.mask_rule) == (BINARY, "foreground")
+    listing = list_cases(folder, Wanted(mask_rule="planes"))
+    assert [f.code for f in listing.findings] == ["mask-rule-ignored"]
+    assert listing.mask_rule == "classes"
 
 
 @pytest.mark.parametrize(
@@ -257,6 +281,10 @@ def test_regions_are_listed_with_an_error(folder: Path) -> None:
         ({"labels": {"0": "background", "1": "x"}}, "must give each name its value"),
         ({"labels": {"background": 0, "x": [1, 3]}}, "but are [0, 1, 3]"),
         ({"labels": {"background": 0, "x": [1, 2]}}, "`regions_class_order`"),
+        (
+            {"labels": {"background": 0, "x": [0, 1]}, "regions_class_order": [1]},
+            "must not hold the background's value 0, but `x` is [0, 1]",
+        ),
         ({"channel_names": {"0": "a", "2": "b"}}, "must name the channels 0, 1"),
         ({"channel_names": {}}, "must name the channels 0, 1"),
         ({"file_ending": ".nrrd"}, "must be one of .nii.gz, .nii, .png, .tif, .tiff"),

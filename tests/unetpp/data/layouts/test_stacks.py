@@ -132,8 +132,16 @@ def test_damaged_tif_raises_only_bad_file(challenge: Path, place: int, damage: b
 
 def test_stack_under_two_suffixes_is_an_error(challenge: Path) -> None:
     _write(challenge / "train-volume.tiff", 12)
-    findings = list_cases(challenge, Wanted()).findings
-    assert [f.code for f in findings if f.weight == "error"] == ["duplicate-case"]
+    listing = list_cases(challenge, Wanted())
+    assert listing.cases == ()
+    assert [f.code for f in listing.findings if f.weight == "error"] == ["duplicate-case"]
+
+
+def test_labels_under_two_suffixes_keep_their_stack_out(challenge: Path) -> None:
+    _write(challenge / "train-labels.tiff", 12)
+    listing = list_cases(challenge, Wanted())
+    assert listing.cases == ()
+    assert [f.code for f in listing.findings if f.weight == "error"] == ["duplicate-case"]
 
 
 def test_slice_axis_is_ignored_with_a_warning(challenge: Path) -> None:

@@ -71,13 +71,22 @@ def test_column_id_names_the_cases() -> None:
     assert [c.image[0].row for c in listing.cases if isinstance(c.image[0], TableCell)] == [1, 2, 0]
 
 
-@pytest.mark.parametrize("ids", [["a", "b", "a"], ["a", "b", ""], ["a", "b", None]])
-def test_doubled_or_empty_id_is_an_error_of_its_row(ids: list[str | None]) -> None:
-    listing = _list(_Table(image=_pictures(), label=_pictures(), id=ids))
-    assert [case.id for case in listing.cases] == ["a", "b"]
+@pytest.mark.parametrize(
+    ("last", "kept", "code", "sentence"),
+    [
+        ("a", ["b"], "duplicate-case", "`a` is in the rows 0 and 2; mend the column `id`"),
+        ("", ["a", "b"], "empty-id", "that of row 2 is empty; fill it"),
+        (None, ["a", "b"], "empty-id", "that of row 2 is empty; fill it"),
+    ],
+)
+def test_doubled_or_empty_id_is_an_error_and_the_others_stay(
+    last: str | None, kept: list[str], code: str, sentence: str
+) -> None:
+    listing = _list(_Table(image=_pictures(), label=_pictures(), id=["a", "b", last]))
+    assert [case.id for case in listing.cases] == kept
     (error,) = listing.findings
-    assert (error.weight, error.code) == ("error", "duplicate-case")
-    assert "row 2" in error.text
+    assert (error.weight, error.code) == ("error", code)
+    assert sentence in error.text
 
 
 def test_without_masks_it_can_only_be_predicted() -> None:
