@@ -6,6 +6,7 @@ Shapes: M planes of a mask, *S the axes of an image or a volume.
 from __future__ import annotations
 
 import colorsys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,10 +120,10 @@ def check_out(out: Path, targets: Sequence[Target], labels: Labels, *, overwrite
                 f"results are written to `{out}` only, but `{shown(name)}` would lie elsewhere; "
                 "rename it"
             )
-    doubled = next((name for k, name in enumerate(names) if name in names[:k]), None)
-    if len(set(names)) < len(names):
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
         raise UserError(
-            f"each result must have a name of its own, but two are `{shown(doubled)}`; rename an "
+            f"each result must have a name of its own, but {times} are `{shown(name)}`; rename an "
             "image"
         )
 

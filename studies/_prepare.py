@@ -64,6 +64,7 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
         in_channels=dataset.in_channels,
         widths=tuple(scale.width * 2**level for level in range(scale.depth)),
         classes=dataset.labels.num_logits,
+        overlapping=dataset.labels.kind == "multilabel" and dataset.labels.num_logits > 1,
         spatial_dims=3 if dataset.spatial_dims == 3 else 2,
     )
     recipe = TrainRecipe(

@@ -32,6 +32,7 @@ def describe_study(study: Study, *, scale: Scale) -> str:
         in_channels=1,
         widths=tuple(scale.width * 2**level for level in range(scale.depth)),
         classes=1,
+        overlapping=False,
         spatial_dims=2,
     )
     specs = {arm.name: arm.network(frame) for arm in study.arms}

@@ -22,7 +22,7 @@ class Frame:
         encoder: the nodes of column 0.
         widths: channels of the decoder nodes, finest level first.
         in_channels: of the images.
-        classes: logits a pixel.
+        classes, overlapping: logits a pixel, and whether each has a sigmoid, see `GridSpec`.
         spatial_dims: 2 for images, 3 for volumes.
     """
 
@@ -30,6 +30,7 @@ class Frame:
     widths: tuple[int, ...]
     in_channels: int
     classes: int
+    overlapping: bool
     spatial_dims: Literal[2, 3]
 
     @property
@@ -39,6 +40,7 @@ class Frame:
             "widths": self.widths,
             "in_channels": self.in_channels,
             "classes": self.classes,
+            "overlapping": self.overlapping,
             "spatial_dims": self.spatial_dims,
         }
 

@@ -60,6 +60,7 @@ class Options(TypedDict, total=False):
     supervision: Supervision
     tail: tuple[int, ...]
     head_kernel: Literal[1, 3]
+    overlapping: bool
 
 
 class Widths(TypedDict, total=False):

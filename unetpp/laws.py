@@ -77,6 +77,11 @@ def check_numbers(spec: GridSpec) -> None:
             "every width, `in_channels` and `classes` must be at least 1, but got "
             f"widths={spec.widths}, in_channels={spec.in_channels}, classes={spec.classes}"
         )
+    if spec.overlapping and spec.classes == 1:
+        raise UserError(
+            "`overlapping` is about several classes, but got classes=1; leave it out: one class "
+            "has a sigmoid anyway"
+        )
     other = (*spec.up_widths, *spec.tail, *(e.width for e in spec.node_widths))
     if min(other, default=1) < 1 or (spec.projection is not None and spec.projection < 1):
         raise UserError(

@@ -126,7 +126,9 @@ class GridSpec:
         heads: the columns j whose X[0,j] carries a convolution to `classes` logits, ascending.
             More than one means deep supervision.
         in_channels: channels of the input image.
-        classes: logits a pixel; 1 is foreground against background by a sigmoid.
+        classes: logits a pixel; 1 is foreground against background by a sigmoid, several share a
+            softmax with the background as the first.
+        overlapping: several logits have a sigmoid each, as classes may overlap.
         norm: after each convolution of the grid; "group" has gcd(8, width) groups, "instance" has
             scale and shift. The encoder from timm keeps its own.
         inference: "last" (the deepest head), "mean" (probabilities of all heads averaged), or the
@@ -195,6 +197,7 @@ class GridSpec:
     supervision: Supervision = "equal"
     tail: tuple[int, ...] = ()
     head_kernel: Literal[1, 3] = 1
+    overlapping: bool = False
 
     def __post_init__(self) -> None:
         laws.check_choices(self, _CHOICES)

@@ -19,6 +19,7 @@ def networks(scale):
         in_channels=1,
         widths=tuple(scale.width * 2**level for level in range(scale.depth)),
         classes=1,
+        overlapping=False,
         spatial_dims=2,
     )
     return {arm.name: arm.network(frame) for arm in STUDY.arms}

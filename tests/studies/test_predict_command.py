@@ -544,7 +544,7 @@ def test_two_results_of_one_name_are_refused(tmp_path):
         Target(name="a.png", kind="png", cases=(case_named(k, tmp_path / k),), source=None)
         for k in "ab"
     ]
-    with pytest.raises(UserError, match=r"two are `a\.png`"):
+    with pytest.raises(UserError, match=r"2 are `a\.png`"):
         check_out(tmp_path / "out", targets, BINARY, overwrite=False)
 
 

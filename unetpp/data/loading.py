@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from unetpp.data.duplicates import clusters, join_groups
 from unetpp.data.facts import CaseFacts
 from unetpp.data.findings import Finding
 from unetpp.data.layouts.recognise import list_cases
+from unetpp.data.layouts.tables import list_table
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Listing
 from unetpp.errors import UserError
@@ -77,7 +79,49 @@ def load_dataset(
     Raises:
         UserError: the first error that was found.
     """
-    examined = examine(options, on_case=on_case)
+    return _without_errors(examine(options, on_case=on_case))
+
+
+def load_table(
+    table: Any,
+    *,
+    image_column: str,
+    mask_column: str,
+    cache: Path,
+    wanted: Wanted | None = None,
+    size: tuple[int, ...] | None = None,
+    group_column: str | None = None,
+    stratify_column: str | None = None,
+) -> Dataset:
+    """The rows of a table of the `datasets` library, as `load_dataset` has the cases of a folder.
+
+    Args:
+        table: one split, such as `datasets.load_dataset(...)["train"]`.
+        image_column: column of pictures.
+        mask_column: column of pictures that are masks.
+        cache: folder of decoded cases.
+        wanted: how masks are read.
+        size: see `DataOptions`, also for the columns.
+        group_column: of text or whole numbers.
+        stratify_column: of text or whole numbers.
+
+    Raises:
+        UserError: the first error that was found.
+    """
+    wanted = wanted or Wanted()
+    listing = list_table(table, image_column=image_column, mask_column=mask_column, wanted=wanted)
+    options = DataOptions(
+        folder=listing.folder,
+        cache=cache,
+        wanted=wanted,
+        size=size,
+        group_column=group_column,
+        stratify_column=stratify_column,
+    )
+    return _without_errors(_examine_listing(listing, options, None))
+
+
+def _without_errors(examined: Examined) -> Dataset:
     errors = [finding for finding in examined.findings if finding.weight == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more errors: `unetpp data check` lists them)"
@@ -94,6 +138,12 @@ def examine(options: DataOptions, *, on_case: Callable[[int, int], None] | None 
         UserError: the folder cannot be listed at all, or a column or the size is not there.
     """
     listing = list_cases(options.folder, options.wanted, layout=options.layout)
+    return _examine_listing(listing, options, on_case)
+
+
+def _examine_listing(
+    listing: Listing, options: DataOptions, on_case: Callable[[int, int], None] | None
+) -> Examined:
     group_column = _group_column(listing, options.group_column)
     if options.stratify_column is not None:
         _require_column(listing, options.stratify_column)
@@ -103,15 +153,16 @@ def examine(options: DataOptions, *, on_case: Callable[[int, int], None] | None 
     size = _sides(options.size, listing.spatial_dims)
     decoded = decode_listing(listing, size=size, cache=options.cache, on_case=on_case)
     findings = [*listing.findings, *decoded.findings, *_without_foreground(listing, decoded)]
-    alone = group_column is None or group_column == options.stratify_column
-    if alone:
+    if group_column == options.stratify_column:
+        group_column = None
+    if group_column is None:
         groups = [case.id for case in listing.cases]
     else:
         groups, empty = _groups(listing, group_column)
         findings += empty
     dataset = None
     if decoded.arrays is not None and not any(f.weight == "error" for f in findings):
-        if alone:
+        if group_column is None:
             groups, joined = _join(listing, decoded, groups)
             findings += joined
         dataset = _dataset(listing, decoded, tuple(groups), options, size)

@@ -130,7 +130,7 @@ class UNetPlusPlus(nn.Module):
         """Logits [B, K, *S] of the head or the mean that `inference` of the spec names."""
         heads = self.heads(image)
         if self.spec.inference == "mean":
-            return mean_logits(list(heads.values()))
+            return mean_logits(list(heads.values()), overlapping=self.spec.overlapping)
         return heads[primary_head(self.spec)]
 
     def _check(self, image: Tensor) -> None:
@@ -184,17 +184,18 @@ def primary_head(spec: GridSpec) -> int:
     return spec.inference if isinstance(spec.inference, int) else spec.heads[-1]
 
 
-def mean_logits(logits: list[Tensor]) -> Tensor:
+def mean_logits(logits: list[Tensor], *, overlapping: bool) -> Tensor:
     """Logits of the mean probability: the paper's ensemble mode, in a form that cannot overflow.
 
     Args:
-        logits: [B, K, *S] each; K = 1 means a sigmoid, K > 1 a softmax over axis 1.
+        logits: [B, K, *S] each.
+        overlapping: whether K > 1 means a sigmoid each, not a softmax over axis 1.
 
     Returns:
-        [B, K, *S]. For K > 1 they are log-probabilities.
+        [B, K, *S]. After a softmax they are log-probabilities.
     """
     stacked = torch.stack(logits)
-    if stacked.shape[2] > 1:
+    if stacked.shape[2] > 1 and not overlapping:
         return torch.logsumexp(F.log_softmax(stacked, dim=2), dim=0) - math.log(len(logits))
     return torch.logsumexp(F.logsigmoid(stacked), 0) - torch.logsumexp(F.logsigmoid(-stacked), 0)
 

@@ -36,7 +36,7 @@ def named_logits(model: UNetPlusPlus, images: Tensor) -> dict[str, Tensor]:
     heads = model.heads(images)
     outputs = {f"L{depth}": logits for depth, logits in heads.items()}
     if len(heads) > 1:
-        outputs["mean"] = mean_logits(list(heads.values()))
+        outputs["mean"] = mean_logits(list(heads.values()), overlapping=model.spec.overlapping)
     return outputs
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import make_folds
 from unetpp.data.layouts.wanted import Wanted
-from unetpp.data.loading import DataOptions, examine, load_dataset
+from unetpp.data.loading import DataOptions, examine, load_dataset, load_table
 from unetpp.data.phantoms import make_phantoms
 from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
@@ -31,6 +31,11 @@ def _load(folder: Path, **changes: Any) -> Dataset:
 def _write(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(array).save(path)
+
+
+def _picture(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.copy()
 
 
 def _write_index(folder: Path, rows: list[dict[str, str]]) -> None:
@@ -210,6 +215,27 @@ def test_masks_without_any_foreground_are_refused(folder: Path) -> None:
         _write(path, np.zeros((16, 18), np.uint8))
     with pytest.raises(UserError, match=r"all 12 of `.*set` are empty; check which values"):
         _load(folder)
+
+
+def test_a_table_of_pictures_is_the_folder_of_the_same_pictures(
+    indexed: Path, tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    folder = _load(indexed)
+    rows = {
+        "id": list(folder.case_ids),
+        "image": [_picture(indexed / f"images/{case}.png") for case in folder.case_ids],
+        "mask": [_picture(indexed / f"masks/{case}.png") for case in folder.case_ids],
+        "group": list(folder.groups),
+    }
+    table = datasets.Dataset.from_dict(
+        rows, datasets.Features(
+            id=datasets.Value("string"), image=datasets.Image(), mask=datasets.Image(),
+            group=datasets.Value("string"),
+        )
+    )  # fmt: skip
+    loaded = load_table(table, image_column="image", mask_column="mask", cache=tmp_path / "cache")
+    assert loaded.hash == folder.hash
 
 
 def test_examining_goes_on_after_errors(folder: Path) -> None:

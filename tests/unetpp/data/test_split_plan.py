@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -140,6 +140,7 @@ def test_a_test_share_that_no_group_fits_is_refused() -> None:
     share=st.floats(0.05, 0.5),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(sizes=[44, 89, 40, 44], share=0.3256936242697484, seed=179)  # off by 1.013
 def test_the_held_out_test_has_its_share_of_every_stratum(
     sizes: list[int], share: float, seed: int
 ) -> None:

@@ -199,7 +199,7 @@ _PARTS = ("bias", "conv2.weight", "conv2.bias")
 @pytest.mark.parametrize("spread", [1.0, 30.0, 1000.0])
 def test_mean_logits_are_the_logits_of_the_mean_probability(spread: float):
     logits = [spread * torch.randn(2, 1, 5, 6, dtype=torch.float64) for _ in range(3)]
-    mean = mean_logits(logits)
+    mean = mean_logits(logits, overlapping=False)
     assert mean.isfinite().all()
     probability = torch.stack([torch.sigmoid(x) for x in logits]).mean(0)
     torch.testing.assert_close(torch.sigmoid(mean), probability)
@@ -210,7 +210,15 @@ def test_mean_logits_are_the_logits_of_the_mean_probability(spread: float):
 def test_mean_logits_of_several_classes_are_log_probabilities():
     logits = [torch.randn(2, 4, 3, 3, dtype=torch.float64) for _ in range(3)]
     expected = torch.stack([x.softmax(1) for x in logits]).mean(0)
-    torch.testing.assert_close(mean_logits(logits).exp(), expected)
+    torch.testing.assert_close(mean_logits(logits, overlapping=False).exp(), expected)
+
+
+def test_mean_logits_of_overlapping_classes_are_those_of_each_alone():
+    logits = [torch.randn(2, 4, 3, 3, dtype=torch.float64) for _ in range(3)]
+    mean = mean_logits(logits, overlapping=True)
+    for k in range(4):
+        alone = mean_logits([x[:, k : k + 1] for x in logits], overlapping=False)
+        assert torch.equal(mean[:, k : k + 1], alone)
 
 
 def test_forward_is_the_last_head_or_the_mean_as_the_spec_says():
@@ -221,7 +229,10 @@ def test_forward_is_the_last_head_or_the_mean_as_the_spec_says():
     image = torch.randn(1, 1, 12, 12)
     heads = last.heads(image)
     assert torch.equal(last(image), heads[2])
-    assert torch.equal(mean(image), mean_logits(list(heads.values())))
+    assert torch.equal(mean(image), mean_logits(list(heads.values()), overlapping=False))
+    several = UNetPlusPlus(replace(spec, inference="mean", classes=3, overlapping=True)).eval()
+    heads = list(several.heads(image).values())
+    assert torch.equal(several(image), mean_logits(heads, overlapping=True))
 
 
 def test_pruning_keeps_precision_memory_format_and_mode():
