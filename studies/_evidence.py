@@ -9,12 +9,12 @@ import torch
 
 from reports.overlays import Overlays, choose_cases
 from reports.records import load_study
+from studies._names import by
 from studies._prepare import Prepared
 from studies._progress import Reporter
+from unetpp.data.datasets import Dataset
 from unetpp.models.cost import count_macs, count_trainable, measure_latency
 from unetpp.models.unetpp import UNetPlusPlus, prune
-from studies._names import by
-from unetpp.data.datasets import Dataset
 from unetpp.run import load_run, predict_case
 from unetpp.store import LatencyRecord, RecordStore
 from unetpp.training.device import machine_of

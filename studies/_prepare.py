@@ -18,10 +18,10 @@ from unetpp import provenance
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds, make_folds
 from unetpp.data.folds_file import read_folds, write_folds
-from unetpp.data.split_plan import SplitPlan
 from unetpp.data.loading import load_dataset
 from unetpp.data.normalise import fit_scaling
 from unetpp.data.phantoms import make_phantoms
+from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
 from unetpp.grid import plain_encoder
 from unetpp.models.cost import count_macs, count_trainable

@@ -22,10 +22,10 @@ from PIL import Image
 from unetpp.data import archives, fetching
 from unetpp.data.archives import unpack
 from unetpp.data.fetching import fetch
-from unetpp.data.open_sets import OPEN_SETS, OpenSet, find_open_set
 from unetpp.data.findings import BadFile
 from unetpp.data.layouts.recognise import READERS, list_cases
 from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.open_sets import OPEN_SETS, OpenSet, find_open_set
 from unetpp.errors import UserError
 
 
