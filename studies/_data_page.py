@@ -21,7 +21,7 @@ from studies._data_words import WEIGHTS, count, fold_table, percent, split_line,
 from unetpp.data.cases import RawCase
 from unetpp.data.check import DataCheck
 from unetpp.data.facts import CaseFacts
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels
 from unetpp.data.loading import Examined
 from unetpp.data.reading import read_case
@@ -197,7 +197,7 @@ def _thumbnails(check: DataCheck, examined: Examined) -> Iterator[Thumbnail]:
     for case in chosen_cases(examined.decoded.facts, check.findings, listing.cases):
         try:
             raw = read_case(files[case], labels=listing.labels, mask_rule=listing.mask_rule)
-        except BadFile:
+        except BadFileError:
             continue  # it could be read before: someone is at work in the folder
         picture, inside = small_pictures(raw, listing.labels)
         yield Thumbnail(

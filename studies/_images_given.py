@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unetpp.data.decoding import decode_picture
 from unetpp.data.files import is_nifti, suffix_of
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts.pairing import id_of
 from unetpp.data.layouts.recognise import list_cases
@@ -138,7 +138,7 @@ def _num_images(tif: Pixels, in_channels: int) -> int:
         if number == 1:
             return 1
         stored = decode_picture(tif, as_labels=False)
-    except BadFile as error:
+    except BadFileError as error:
         # What else is wrong with it is told when it is its turn to be read.
         is_stack = error.finding.code == "several-images"
         return num_pages(tif.path) if is_stack else 1

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unetpp.data.files import damaged, is_nifti
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.labels import Labels
 from unetpp.data.layouts.pairing import id_of, shown
 from unetpp.data.sources import CaseFiles, MaskSource, Pixels
@@ -172,7 +172,7 @@ def write_target(
                 _write_pages(path, planes, labels)
             else:
                 _write_png(path, planes[0], labels)
-        except BadFile:
+        except BadFileError:
             raise
         except OSError as error:
             raise UserError(

@@ -16,7 +16,7 @@ from studies._mask_files import TABLE, Target, check_out, plan_targets, write_ta
 from studies._model_choice import Chosen, choose
 from studies._progress import Reporter
 from unetpp.data.cases import RawCase
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.labels import Labels
 from unetpp.data.reading import read_case
 from unetpp.data.sources import CaseFiles
@@ -114,7 +114,7 @@ def _read(case: CaseFiles, given: Given) -> RawCase:
     """The case; without its mask, and with a warning, where only that cannot be used."""
     try:
         return read_case(case, labels=given.labels, mask_rule=given.mask_rule)
-    except BadFile as error:
+    except BadFileError as error:
         if case.mask is None:
             raise
         bare = replace(case, mask=None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts.pairing import is_clutter, shown
 from unetpp.errors import UserError
 
@@ -43,7 +43,7 @@ def unpack(archive: Path, folder: Path) -> None:
     All names are looked at before the first file is written.
 
     Raises:
-        BadFile: it is damaged, too large, or a member is a link or would leave the folder.
+        BadFileError: it is damaged, too large, or a member is a link or would leave the folder.
         UserError: the disk has not room enough.
     """
     try:
@@ -54,7 +54,7 @@ def unpack(archive: Path, folder: Path) -> None:
             with tarfile.open(archive) as tar:
                 _write([_of_tar(tar, info) for info in tar.getmembers()], archive, folder)
     except _DAMAGED as error:
-        raise BadFile(
+        raise BadFileError(
             "damaged-archive",
             archive,
             f"`{archive}` must be a whole {archive.suffix} file, but is not "
@@ -119,6 +119,6 @@ def _check_name(member: _Member, archive: Path) -> None:
         raise _unsafe(archive, law, f"`{shown(member.name)}`")
 
 
-def _unsafe(archive: Path, law: str, held: str) -> BadFile:
+def _unsafe(archive: Path, law: str, held: str) -> BadFileError:
     text = f"`{archive}` {law}, but holds {held}; nothing was written, see where it comes from"
-    return BadFile("unsafe-archive", archive, text)
+    return BadFileError("unsafe-archive", archive, text)

@@ -17,23 +17,23 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import filelock
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from unetpp.data.cases import RawCase
 from unetpp.data.duplicates import Pair, fingerprint, near_duplicates
 from unetpp.data.facts import CaseFacts, measure
 from unetpp.data.file_hashes import FileHashes
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels
-from unetpp.data.patches import cut
+from unetpp.data.mapped import META_JSON, CacheMeta, Encoding, MappedArrays, Place, narrowest
 from unetpp.data.reading import read_case
 from unetpp.data.resizing import resize_image, resize_mask
 from unetpp.data.sources import CaseFiles, Listing
@@ -42,103 +42,6 @@ from unetpp.errors import UserError
 # Raised whenever the same files would yield other bytes.
 _FORMAT = 1
 _NUM_THREADS = 2
-
-Encoding = Literal["uint8", "uint16", "int16", "float32"]
-# Scale of each type: a stored number over its scale is the intensity.
-_SCALES: dict[Encoding, float] = {"uint8": 255, "uint16": 65535, "int16": 1, "float32": 1}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a case lies in the files: bytes from the start, and how its image is encoded."""
-
-    image: int
-    mask: int
-    channels: int
-    encoding: Encoding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheMeta:
-    """Everything of an entry but the pixels.
-
-    Attributes:
-        facts, places: one a case.
-        findings: warnings and notes about single cases.
-        similar: pairs of near-duplicates, by position.
-        in_channels: of every image as it is fed, see `CaseArrays`.
-        num_planes: of every mask.
-    """
-
-    facts: tuple[CaseFacts, ...]
-    places: tuple[Place, ...]
-    findings: tuple[Finding, ...]
-    similar: tuple[Pair, ...]
-    in_channels: int
-    num_planes: int
-
-
-_META_JSON = TypeAdapter(CacheMeta)
-
-
-class MappedArrays:
-    """The cases of one cache entry; opened anew in every process that gets it.
-
-    Args:
-        folder: of the entry.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[type[MappedArrays], tuple[Path]]:
-        return MappedArrays, (self.folder,)
-
-    @cached_property
-    def meta(self) -> CacheMeta:
-        """What was measured when the entry was made."""
-        return _META_JSON.validate_json((self.folder / "meta.json").read_bytes())
-
-    @property
-    def facts(self) -> tuple[CaseFacts, ...]:
-        """One a case."""
-        return self.meta.facts
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of every image."""
-        return self.meta.in_channels
-
-    @cached_property
-    def _images(self) -> NDArray[np.uint8]:
-        return np.memmap(self.folder / "images.bin", np.uint8, "r")
-
-    @cached_property
-    def _masks(self) -> NDArray[np.uint8]:
-        return np.memmap(self.folder / "masks.bin", np.uint8, "r")
-
-    def image(self, case: int) -> NDArray[np.float32]:
-        """[C, *S]."""
-        return self._as_fed(self._stored(case), case)
-
-    def image_patch(
-        self, case: int, start: NDArray[np.int64], patch: tuple[int, ...]
-    ) -> NDArray[np.float32]:
-        """[C, *patch]."""
-        return self._as_fed(cut(self._stored(case), start, patch), case)
-
-    def _stored(self, case: int) -> NDArray[Any]:
-        place, shape = self.meta.places[case], self.facts[case].shape
-        return _view(self._images, place.image, place.encoding, (place.channels, *shape))
-
-    def _as_fed(self, stored: NDArray[Any], case: int) -> NDArray[np.float32]:
-        image = _decoded(stored, self.meta.places[case].encoding)
-        return np.broadcast_to(image, (self.in_channels, *image.shape[1:]))
-
-    def mask(self, case: int) -> NDArray[np.uint8]:
-        """[M, *S]."""
-        shape = (self.meta.num_planes, *self.facts[case].shape)
-        return _view(self._masks, self.meta.places[case].mask, "uint8", shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -289,7 +192,7 @@ def _build(
         in_channels=max(place.channels for place in places),
         num_planes=listing.labels.num_planes,
     )
-    (part / "meta.json").write_bytes(_META_JSON.dump_json(meta))
+    (part / "meta.json").write_bytes(META_JSON.dump_json(meta))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return decoded(arrays=MappedArrays(folder))
@@ -312,7 +215,7 @@ def _feed_cases(listing: Listing, size: tuple[int, ...] | None) -> Iterator[_Fed
 def _feed(case: CaseFiles, listing: Listing, size: tuple[int, ...] | None) -> _Fed | Finding:
     try:
         raw = read_case(case, labels=listing.labels, mask_rule=listing.mask_rule)
-    except BadFile as error:
+    except BadFileError as error:
         return error.finding
     return _fed(raw, listing.labels, size)
 
@@ -334,9 +237,9 @@ def _fed(raw: RawCase, labels: Labels, size: tuple[int, ...] | None) -> _Fed:
         affine=raw.affine,
         object_sizes=raw.object_sizes,
     )
-    encoded, encoding = _encoded(image)
+    stored, encoding = narrowest(image)
     return _Fed(
-        image=np.ascontiguousarray(encoded),
+        image=np.ascontiguousarray(stored),
         encoding=encoding,
         mask=np.ascontiguousarray(mask),
         facts=facts,
@@ -347,33 +250,6 @@ def _fed(raw: RawCase, labels: Labels, size: tuple[int, ...] | None) -> _Fed:
 
 def _num_values(labels: Labels) -> int:
     return 2 if labels.kind != "classes" else len(labels.names) + 1
-
-
-def _encoded(image: NDArray[np.float32]) -> tuple[NDArray[Any], Encoding]:
-    """The image in the narrowest type that gives back every bit of it."""
-    for encoding, scale in _SCALES.items():
-        whole = np.rint(image * np.float32(scale))
-        info = None if encoding == "float32" else np.iinfo(encoding)
-        if info is None or whole.min() < info.min or whole.max() > info.max:
-            continue
-        stored = whole.astype(encoding)
-        if np.array_equal(_decoded(stored, encoding), image):
-            return stored, encoding
-    return image.astype("<f4"), "float32"
-
-
-def _decoded(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.float32]:
-    if encoding == "float32":
-        return stored
-    return stored.astype(np.float32) / np.float32(_SCALES[encoding])
-
-
-def _view(
-    flat: NDArray[np.uint8], start: int, encoding: Encoding, shape: tuple[int, ...]
-) -> NDArray[Any]:
-    kind = np.dtype(encoding).newbyteorder("<")
-    num_bytes = int(np.prod(shape)) * kind.itemsize
-    return flat[start : start + num_bytes].view(kind).reshape(shape)
 
 
 def _mixed_channels(listing: Listing, facts: list[CaseFacts], places: list[Place]) -> list[Finding]:

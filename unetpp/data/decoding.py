@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from unetpp.data.files import Format, Stored, damaged, finding, no_such_page, open_file
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.pillow import FORMATS, decode_png, from_pillow
 from unetpp.data.sources import Pixels, TableCell
 from unetpp.data.tif import channel_axis, decode_tif
@@ -44,11 +44,11 @@ def decode_picture(source: Pixels, *, as_labels: bool) -> Stored:
         as_labels: of a palette, the indices and not the colours.
 
     Raises:
-        BadFile: whatever is wrong with it.
+        BadFileError: whatever is wrong with it.
     """
     path = source.path
     if source.axis is not None:
-        raise BadFile(
+        raise BadFileError(
             "no-such-page",
             path,
             f"slices are taken of NIfTI volumes, but `{path}` is none; leave the axis out",
@@ -68,7 +68,7 @@ def decode_cell(cell: TableCell, *, as_labels: bool) -> Stored:
         as_labels: as for `decode_picture`.
 
     Raises:
-        BadFile: whatever is wrong with it; the path names row and column.
+        BadFileError: whatever is wrong with it; the path names row and column.
     """
     path = Path(f"{cell.column}, row {cell.row}")
     # Without the other columns a row is decoded without its other pictures.
@@ -93,7 +93,7 @@ def decode_cell(cell: TableCell, *, as_labels: bool) -> Stored:
     array = np.asarray(value)
     axis = None if array.ndim != 3 else channel_axis("QYX", array.shape)
     if array.dtype.kind not in "biuf" or array.size == 0 or (axis is None and array.ndim != 2):
-        raise BadFile(
+        raise BadFileError(
             "not-an-image",
             path,
             f"a picture in a table must be an image, bytes or an array of 2 or 3 axes, but `{path}` "
@@ -109,7 +109,7 @@ def _format_of(stream: BinaryIO, path: Path) -> Format:
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
-    raise BadFile(
+    raise BadFileError(
         "not-an-image",
         path,
         f"an image must be png, jpg, bmp, tif or nii, but `{path}` begins with {head!r}; convert it "
@@ -129,10 +129,10 @@ def _decode_stream(
             if kind == "png":
                 return decode_png(image, stream, path, as_labels=as_labels)
             return from_pillow(image, path, kind, as_labels=as_labels)
-    except BadFile:
+    except BadFileError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BadFile(
+        raise BadFileError(
             "too-many-pixels",
             path,
             f"an image must have at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels to be read safely, but "

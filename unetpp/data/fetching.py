@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from unetpp.data.archives import unpack
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.open_sets import OpenSet
 from unetpp.errors import UserError
 
@@ -55,7 +55,7 @@ def fetch(chosen: OpenSet, target: Path, *, show_progress: bool) -> Fetched:
 
     Raises:
         UserError: `target` is not empty, the download fails, or it has another hash.
-        BadFile: the archive is damaged or unsafe; it is then removed.
+        BadFileError: the archive is damaged or unsafe; it is then removed.
     """
     _require_empty(target)
     part = target.with_name(f"{target.name}.part")
@@ -75,7 +75,7 @@ def fetch(chosen: OpenSet, target: Path, *, show_progress: bool) -> Fetched:
             shutil.rmtree(left, ignore_errors=True)
         try:
             unpack(archive, unpacked)
-        except BadFile:
+        except BadFileError:
             # Else the next attempt would begin with it.
             archive.unlink()
             raise

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Literal
 
 from numpy.typing import NDArray
 
-from unetpp.data.findings import BadFile, Finding, Weight
+from unetpp.data.findings import BadFileError, Finding, Weight
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -58,20 +58,20 @@ def open_file(path: Path) -> BinaryIO:
     """The file for reading, with at least one byte in it.
 
     Raises:
-        BadFile: missing, a folder, empty, or not to be read.
+        BadFileError: missing, a folder, empty, or not to be read.
     """
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
-            raise BadFile(
+            raise BadFileError(
                 "folder-named-like-file", path, f"`{path}` must be a file, but is a folder; move it"
             )
         if not stat.S_ISREG(found.st_mode):
-            raise BadFile(
+            raise BadFileError(
                 "unreadable", path, f"`{path}` must be a file, but is a device or a pipe; remove it"
             )
         if found.st_size == 0:
-            raise BadFile(
+            raise BadFileError(
                 "empty-file", path, f"`{path}` must hold an image, but has 0 bytes; copy it again"
             )
         return path.open("rb")
@@ -82,9 +82,9 @@ def open_file(path: Path) -> BinaryIO:
                 f"the link `{path}` must lead to a file, but `{path.readlink()}` is not there; "
                 "mend the link or remove the case"
             )
-        raise BadFile("missing-file", path, text) from None
+        raise BadFileError("missing-file", path, text) from None
     except OSError as error:
-        raise BadFile(
+        raise BadFileError(
             "unreadable",
             path,
             f"`{path}` must be readable, but the system says: {error.strerror or error}; mend its "
@@ -92,12 +92,12 @@ def open_file(path: Path) -> BinaryIO:
         ) from None
 
 
-def damaged(path: Path, kind: str, error: Exception) -> BadFile:
+def damaged(path: Path, kind: str, error: Exception) -> BadFileError:
     """For a file that begins as a `kind` and cannot be decoded."""
     first_line = (str(error) or type(error).__name__).partition("\n")[0]
     reason = first_line.rstrip(".").replace(str(path), path.name)
     size = f" ({path.stat().st_size} bytes)" if path.is_file() else ""
-    return BadFile(
+    return BadFileError(
         "truncated-file",
         path,
         f"`{path}`{size} begins as a {kind} but cannot be decoded ({reason}); copy it again or "
@@ -105,9 +105,9 @@ def damaged(path: Path, kind: str, error: Exception) -> BadFile:
     )
 
 
-def no_such_page(path: Path, page: int, pages: int) -> BadFile:
+def no_such_page(path: Path, page: int, pages: int) -> BadFileError:
     """For a tif that has fewer pages than are asked for."""
-    return BadFile(
+    return BadFileError(
         "no-such-page",
         path,
         f"a page must be there, but `{path}` has {pages} and page {page} (from 0) is asked for; "

@@ -36,7 +36,7 @@ class Finding:
         assert "\n" not in self.text
 
 
-class BadFile(UserError):
+class BadFileError(UserError):
     """A file that cannot be used; its `finding` is an error and its text is the finding's."""
 
     def __init__(self, code: str, path: Path, text: str) -> None:

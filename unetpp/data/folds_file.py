@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.folds import Folds
 from unetpp.errors import UserError
 
@@ -44,7 +44,7 @@ def read_folds(path: Path) -> Folds:
 
     Raises:
         UserError: no such file.
-        BadFile: it cannot be read, is larger than folds are, holds no folds of this version, or
+        BadFileError: it cannot be read, is larger than folds are, holds no folds of this version, or
             has a content that its hash does not confirm.
     """
     try:
@@ -53,14 +53,14 @@ def read_folds(path: Path) -> Folds:
     except FileNotFoundError:
         raise UserError(f"There are no folds at `{path}`; make them first.") from None
     except OSError as error:
-        raise BadFile(
+        raise BadFileError(
             "unreadable-folds",
             path,
             f"`{path}` must be a readable file of folds, but reading failed ({error.strerror}); "
             "mend its place or its rights.",
         ) from None
     if len(text) > _MOST_BYTES:
-        raise BadFile(
+        raise BadFileError(
             "oversized-folds",
             path,
             f"`{path}` must hold folds, which take at most {_MOST_BYTES // 10**6} MB, but it is "
@@ -71,7 +71,7 @@ def read_folds(path: Path) -> Folds:
     except ValidationError:
         stored = None
     if stored is None or stored.hash != stored.folds.hash:
-        raise BadFile(
+        raise BadFileError(
             "changed-folds",
             path,
             f"`{path}` must hold folds as this version writes them, but it was changed, damaged or "

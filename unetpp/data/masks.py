@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpp.data.files import Stored, finding
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels, MaskRule
 
 # Larger labels are counted by sorting: a bin for each would take too much memory.
@@ -46,7 +46,7 @@ def mask_of(stored: Stored, labels: Labels, rule: MaskRule) -> Mask:
         rule: how values or channels become classes.
 
     Raises:
-        BadFile: values that are no labels by this rule.
+        BadFileError: values that are no labels by this rule.
     """
     if rule == "foreground":
         assert len(labels.names) == 1, "all that is above 0 is one class"
@@ -67,7 +67,7 @@ def foreground_of(stored: Stored) -> tuple[NDArray[np.bool_], tuple[int, ...] | 
     """Bool [*S]: where the label is above 0; and the size of each object where there are several.
 
     Raises:
-        BadFile: values that are no labels.
+        BadFileError: values that are no labels.
     """
     array = _one_channel(stored)
     if array.dtype == np.bool_:
@@ -75,7 +75,7 @@ def foreground_of(stored: Stored) -> tuple[NDArray[np.bool_], tuple[int, ...] | 
     values, counts = _counted(array)
     if not _are_labels(values, stored):
         some = ", ".join(f"{value:g}" for value in _spread(values.tolist()))
-        raise BadFile(
+        raise BadFileError(
             "lossy-mask",
             stored.path,
             "the values of a mask must be 0 and 1, 0 and 255, or labels without gaps (with 16 bits "
@@ -91,7 +91,7 @@ def _one_channel(stored: Stored) -> NDArray[Any]:
     array = stored.array[:-1] if stored.has_alpha else stored.array
     if len(array) not in (1, 3) or (array[1:] != array[:1]).any():
         what = "its colours differ" if len(array) == 3 else f"it has {len(array)} channels"
-        raise BadFile(
+        raise BadFileError(
             "coloured-mask",
             stored.path,
             f"a mask must be grey, but `{stored.path}` is not: {what}; save labels, not colours",
@@ -149,14 +149,14 @@ def _stored_values(stored: Stored, labels: Labels) -> NDArray[np.uint8]:
     if labels.largest_value == 1 and set(values.tolist()) <= {0, 255}:
         return (array > 0).astype(np.uint8)
     if stored.format == "jpg":
-        raise BadFile(
+        raise BadFileError(
             "lossy-mask",
             stored.path,
             f"labels must be stored without loss, but `{stored.path}` is a jpg; save masks as png",
         )
     if not _are_whole(values):
         first = values[~np.isfinite(values) | (values != np.rint(values))][0]
-        raise BadFile(
+        raise BadFileError(
             "labels-not-whole",
             stored.path,
             f"labels must be whole numbers, but `{stored.path}` has {first}; save masks as "
@@ -164,7 +164,7 @@ def _stored_values(stored: Stored, labels: Labels) -> NDArray[np.uint8]:
         )
     wrong = values[(values < 0) | (values > labels.largest_value)]
     if len(wrong):
-        raise BadFile("label-beyond-classes", stored.path, _beyond(stored, wrong, labels))
+        raise BadFileError("label-beyond-classes", stored.path, _beyond(stored, wrong, labels))
     return array.astype(np.uint8)
 
 
@@ -189,14 +189,14 @@ def _binary_channels(stored: Stored, num_channels: int) -> NDArray[np.bool_]:
     if stored.has_alpha and len(array) == num_channels + 1:
         array = array[:-1]
     if len(array) != num_channels:
-        raise BadFile(
+        raise BadFileError(
             "wrong-channels",
             path,
             f"the mask must have {num_channels} channels by its rule, but `{path}` has "
             f"{len(array)}; name the classes that it holds with --classes a,b",
         )
     if stored.format == "jpg":
-        raise BadFile(
+        raise BadFileError(
             "lossy-mask",
             path,
             f"labels must be stored without loss, but `{path}` is a jpg; save masks as png",
@@ -205,7 +205,7 @@ def _binary_channels(stored: Stored, num_channels: int) -> NDArray[np.bool_]:
         top = 255 if plane.max() == 255 else 1
         wrong = (plane != 0) & (plane != top)
         if wrong.any():
-            raise BadFile(
+            raise BadFileError(
                 "not-binary",
                 path,
                 f"a channel of a mask must be 0 and 1, or 0 and 255, but channel {channel} of "
@@ -219,7 +219,7 @@ def _from_one_hot(stored: Stored, labels: Labels) -> NDArray[np.uint8]:
     inside = _binary_channels(stored, len(labels.names) + 1)
     num_wrong = int((inside.sum(axis=0) != 1).sum())
     if num_wrong:
-        raise BadFile(
+        raise BadFileError(
             "not-one-hot",
             stored.path,
             f"in one-hot masks every pixel is in exactly one channel, but {num_wrong} pixels of "
@@ -242,13 +242,13 @@ def planes_of(inside: NDArray[np.bool_], labels: Labels, path: Path) -> NDArray[
     """[M, *S] from one plane a class, [K, *S].
 
     Raises:
-        BadFile: planes of classes that exclude each other overlap.
+        BadFileError: planes of classes that exclude each other overlap.
     """
     if labels.kind == "multilabel":
         return inside.astype(np.uint8)
     num_wrong = int((inside.sum(axis=0) > 1).sum())
     if num_wrong:
-        raise BadFile(
+        raise BadFileError(
             "overlapping-classes",
             path,
             f"a pixel must be of one class, but {num_wrong} pixels of the case of `{path}` are of "
@@ -269,7 +269,7 @@ def union_of_objects(files: Iterable[Stored], shape: Sequence[int]) -> Mask:
         shape: *S of the image.
 
     Raises:
-        BadFile: values that are no labels.
+        BadFileError: values that are no labels.
     """
     covers = np.zeros(tuple(shape), np.uint16)
     sizes: list[int] = []

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpp.data.files import Stored, damaged, finding, open_file
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.sources import Pixels
 
 _MOST_VOXELS = 2**31
@@ -55,7 +55,7 @@ def read_nifti(source: Pixels, *, as_labels: bool) -> Stored:
         as_labels: every value must be a whole number.
 
     Raises:
-        BadFile: whatever is wrong with it.
+        BadFileError: whatever is wrong with it.
     """
     path = source.path
     volume = _read_volume(path) if source.axis is None else _recent_volume(path)
@@ -63,7 +63,7 @@ def read_nifti(source: Pixels, *, as_labels: bool) -> Stored:
     if source.page is not None:
         length = 0 if source.axis is None else array.shape[source.axis + 1]
         if source.axis is None or not 0 <= source.page < length:
-            raise BadFile(
+            raise BadFileError(
                 "no-such-page",
                 path,
                 f"a slice must be there, but `{path}` has {length} and slice {source.page} (from "
@@ -91,7 +91,7 @@ def _check_whole(array: NDArray[Any], volume: _Volume, path: Path) -> None:
     # NaN and infinity are not equal to their rounding either, or not finite.
     wrong = ~np.isfinite(array) | (array != np.rint(array))
     if wrong.any():
-        raise BadFile(
+        raise BadFileError(
             "labels-not-whole",
             path,
             f"labels must be whole numbers, but `{path}` has {array[wrong][0]} (scl_slope "
@@ -127,7 +127,7 @@ def _read_volume(path: Path) -> _Volume:
                 # The checksum is looked at where the end is reached.
                 stream.read(1)
             return _described(array, header, path, zipped=zipped)
-        except BadFile:
+        except BadFileError:
             raise
         except Exception as error:  # noqa: BLE001
             # Damaged files make gzip and nibabel raise EOFError, zlib.error, KeyError and others.
@@ -148,30 +148,30 @@ def _read_header(stream: BinaryIO) -> tuple[Any, str]:
     return None, f"begins with {block[:8]!r}"
 
 
-def _not_nifti(path: Path, what: str) -> BadFile:
+def _not_nifti(path: Path, what: str) -> BadFileError:
     code = "truncated-file" if what.startswith("holds only") else "not-an-image"
     text = f"a volume must be a NIfTI file, but `{path}` {what}; convert it or remove the case"
-    return BadFile(code, path, text)
+    return BadFileError(code, path, text)
 
 
 def _check_header(header: Any, path: Path) -> None:
     shape = tuple(int(length) for length in header.get_data_shape())
     if len(shape) not in (3, 4) or min(shape) < 1:
-        raise BadFile(
+        raise BadFileError(
             "wrong-dimensions",
             path,
             "a volume must have 3 axes, or 4 with the channels in the last, but "
             f"`{path}` has the shape {shape}; convert it",
         )
     if math.prod(shape) > _MOST_VOXELS:
-        raise BadFile(
+        raise BadFileError(
             "too-many-pixels",
             path,
             f"a volume must have at most {_MOST_VOXELS} voxels to be read safely, but `{path}` has "
             f"the shape {shape}; cut it or remove the case",
         )
     if header.get_data_dtype().kind not in "biuf":
-        raise BadFile(
+        raise BadFileError(
             "unsupported-type",
             path,
             f"voxels must be integers or floats, but `{path}` has {header.get_value_label('datatype')}"
@@ -179,13 +179,13 @@ def _check_header(header: Any, path: Path) -> None:
         )
     zooms = [float(zoom) for zoom in header["pixdim"][1:4]]
     if not all(0 < zoom < math.inf for zoom in zooms):
-        raise BadFile(
+        raise BadFileError(
             "bad-spacing",
             path,
             f"the size of a voxel must be above 0, but `{path}` has {zooms} mm; mend its pixdim",
         )
     if not np.isfinite(header.get_best_affine()).all():
-        raise BadFile(
+        raise BadFileError(
             "bad-affine", path, f"an affine must be finite, but that of `{path}` is not; mend it"
         )
 

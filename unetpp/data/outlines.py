@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpp.data.files import finding
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels
 from unetpp.data.masks import Mask
 from unetpp.data.sources import Outlines
@@ -22,7 +22,7 @@ def draw_outlines(source: Outlines, labels: Labels) -> Mask:
         labels: for classes that may overlap, none hides another.
 
     Raises:
-        BadFile: a class that is not there, or an outline that cannot be drawn.
+        BadFileError: a class that is not there, or an outline that cannot be drawn.
     """
     size = (source.height, source.width)
     planes = np.zeros((labels.num_planes, *size), np.uint8)
@@ -30,7 +30,7 @@ def draw_outlines(source: Outlines, labels: Labels) -> Mask:
     findings: list[Finding] = []
     for number, (label, segmentation) in enumerate(source.objects):
         if not 1 <= label <= len(labels.names):
-            raise BadFile(
+            raise BadFileError(
                 "label-beyond-classes",
                 source.path,
                 f"classes must be 1 to {len(labels.names)}, but object {number} of an image in "
@@ -58,7 +58,7 @@ def _drawn(segmentation: Any, number: int, source: Outlines) -> NDArray[np.bool_
             return _from_runs(segmentation, source.height, source.width)
         return _from_polygons(segmentation, source.height, source.width)
     except _BadOutlineError as error:
-        raise BadFile(
+        raise BadFileError(
             "bad-outline",
             source.path,
             f"an outline must be polygons or runs of pixels, but object {number} of an image in "

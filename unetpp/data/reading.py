@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unetpp.data.cases import RawCase
 from unetpp.data.decoding import decode_cell, decode_picture
 from unetpp.data.files import Stored, finding, is_nifti
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.masks import (
     Mask,
@@ -50,7 +50,7 @@ def read_case(case: CaseFiles, *, labels: Labels, mask_rule: MaskRule) -> RawCas
         mask_rule: how stored values become classes.
 
     Raises:
-        BadFile: a file that cannot be used, or files that do not fit each other.
+        BadFileError: a file that cannot be used, or files that do not fit each other.
     """
     parts: list[Stored] = []
     for source in case.image:
@@ -127,11 +127,11 @@ def _range_findings(array: NDArray[np.generic], part: Stored) -> list[Finding]:
     """What the smallest and the largest value say.
 
     Raises:
-        BadFile: they are not finite, or no numbers.
+        BadFileError: they are not finite, or no numbers.
     """
     path = part.path
     if array.dtype.kind not in "biuf":
-        raise BadFile(
+        raise BadFileError(
             "unsupported-type",
             path,
             f"pixels must be integers or floats, but `{path}` has {array.dtype}; convert it",
@@ -139,7 +139,7 @@ def _range_findings(array: NDArray[np.generic], part: Stored) -> list[Finding]:
     low, high = array.min(), array.max()
     largest = float(np.finfo(np.float32).max)
     if not (-largest <= float(low) and float(high) <= largest):
-        raise BadFile(
+        raise BadFileError(
             "not-finite",
             path,
             f"intensities must be finite, but `{path}` has NaN or infinity; mend it",
@@ -216,7 +216,9 @@ def _check_fit(first: Stored, other: Stored) -> None:
         return
     difference = np.abs(np.subtract(first.affine, other.affine))
     if difference.max() > _AFFINE_TOLERANCE:
-        raise BadFile("affine-mismatch", other.path, _affine_text(first, other, difference.max()))
+        raise BadFileError(
+            "affine-mismatch", other.path, _affine_text(first, other, difference.max())
+        )
 
 
 def _affine_text(first: Stored, other: Stored, difference: float) -> str:
@@ -246,8 +248,8 @@ def _check_size(
     )
     if sorted(first_shape) == sorted(other_shape):
         text = f"{text}, as if it were transposed or turned by 90 degrees; turn it back"
-        raise BadFile("transposed-mask", other, text)
-    raise BadFile("size-mismatch", other, f"{text}; mend one or remove the case")
+        raise BadFileError("transposed-mask", other, text)
+    raise BadFileError("size-mismatch", other, f"{text}; mend one or remove the case")
 
 
 def _size_text(shape: tuple[int, ...]) -> str:

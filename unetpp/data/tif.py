@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unetpp.data.files import Stored, finding, no_such_page
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.pillow import FORMATS, ORIENTATION, eight_bits_read, from_pillow, turned_upright
 
 # More channels than this are taken for a stack of images.
@@ -33,7 +33,7 @@ def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: boo
         as_labels: stored numbers, whatever is to be shown for them.
 
     Raises:
-        BadFile: several images, no such page, or a compression that nothing here decodes.
+        BadFileError: several images, no such page, or a compression that nothing here decodes.
         ValueError: it has no pixels, or fewer than it says; and whatever tifffile raises for a
             damaged file.
     """
@@ -44,7 +44,7 @@ def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: boo
             raise ValueError("it has no pixels")
         axis = channel_axis(part.axes, part.shape) if len(part.shape) == 3 else None
         if axis is None and len(part.shape) != 2:
-            raise BadFile(
+            raise BadFileError(
                 "several-images",
                 path,
                 f"an image must have up to {_MOST_CHANNELS} channels, first or last, but `{path}` "
@@ -71,8 +71,8 @@ def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: boo
     return _with_inversion_told(stored, frame) if as_labels else stored
 
 
-def _not_decoded(frame: Any, path: Path) -> BadFile:
-    return BadFile(
+def _not_decoded(frame: Any, path: Path) -> BadFileError:
+    return BadFileError(
         "unsupported-compression",
         path,
         f"a tif must be stored in a common way, but `{path}` is {frame.compression.name} with "
@@ -88,7 +88,7 @@ def _tif_part(tif: tifffile.TiffFile, path: Path, page: int | None) -> Any:
     if not tif.series:
         raise ValueError("no image is in it")
     if len(tif.series) != 1:
-        raise BadFile(
+        raise BadFileError(
             "several-images",
             path,
             f"a tif must be one image, but `{path}` holds {len(tif.series)} of different kinds; "

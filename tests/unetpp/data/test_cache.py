@@ -12,10 +12,11 @@ import pytest
 import tifffile
 from PIL import Image
 
-from unetpp.data.cache import MappedArrays, decode_listing
+from unetpp.data.cache import decode_listing
 from unetpp.data.labels import BINARY, Labels
 from unetpp.data.layouts.recognise import list_cases
 from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.mapped import MappedArrays
 from unetpp.data.reading import read_case
 from unetpp.data.resizing import resize_image, resize_mask
 from unetpp.data.sources import Listing

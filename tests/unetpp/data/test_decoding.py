@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from unetpp.data.decoding import decode_cell, decode_picture
 from unetpp.data.files import Stored, open_file
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.sources import Pixels, TableCell
 
 
@@ -257,7 +257,7 @@ def test_compression_that_nothing_here_decodes_is_refused(
 
     monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", asarray)
     with pytest.raises(
-        BadFile, match=r"x\.tif` is NONE .*save it uncompressed, or install"
+        BadFileError, match=r"x\.tif` is NONE .*save it uncompressed, or install"
     ) as info:
         _decode(path)
     assert info.value.finding.code == "unsupported-compression"
@@ -355,7 +355,7 @@ def test_a_jpg_in_a_table_is_known_as_one() -> None:
 @pytest.mark.parametrize("value", [None, "", [], b"text", np.zeros((2, 2, 2, 2)), [["a"]]])
 def test_cells_that_are_no_pictures_are_refused(value: object) -> None:
     with pytest.raises(
-        BadFile, match=r"`image, row 0`|there must be a file|must be a file"
+        BadFileError, match=r"`image, row 0`|there must be a file|must be a file"
     ) as info:
         decode_cell(TableCell(table=[{"image": value}], row=0, column="image"), as_labels=False)
     assert info.value.finding.code in ("not-an-image", "folder-named-like-file")
@@ -373,7 +373,7 @@ def test_file_without_permission_is_refused(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(BadFile, match=r"x\.png` must be readable.*Permission denied") as info:
+    with pytest.raises(BadFileError, match=r"x\.png` must be readable.*Permission denied") as info:
         open_file(path)
     assert info.value.finding.code == "unreadable"
 
@@ -384,7 +384,7 @@ def test_images_with_too_many_pixels_are_refused(
 ) -> None:
     path = _write(tmp_path / f"x{suffix}", np.zeros((30, 30), np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadFile, match=r"at most 200 pixels .*cut it into tiles") as info:
+    with pytest.raises(BadFileError, match=r"at most 200 pixels .*cut it into tiles") as info:
         _decode(path)
     assert info.value.finding.code == "too-many-pixels"
 
@@ -400,6 +400,6 @@ def test_a_tif_that_lacks_its_values_is_refused(
 ) -> None:
     path = _write(tmp_path / "x.tif", _random((4, 5)))
     monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", lambda _: np.zeros(3, np.uint8))
-    with pytest.raises(BadFile, match=r"x\.tif` .*3 of 20 values are there") as info:
+    with pytest.raises(BadFileError, match=r"x\.tif` .*3 of 20 values are there") as info:
         _decode(path)
     assert info.value.finding.code == "truncated-file"

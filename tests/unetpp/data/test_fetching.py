@@ -22,7 +22,7 @@ from PIL import Image
 from unetpp.data import archives, fetching
 from unetpp.data.archives import unpack
 from unetpp.data.fetching import fetch
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts.recognise import READERS, list_cases
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.open_sets import OPEN_SETS, OpenSet, find_open_set
@@ -245,7 +245,7 @@ def test_a_page_instead_of_an_archive_is_refused_and_not_kept(
     served: tuple[Path, str], tmp_path: Path
 ) -> None:
     (served[0] / "stage1_train.zip").write_text("<html>please log in</html>")
-    with pytest.raises(BadFile, match=r"must be a whole \.zip file, but is not") as got:
+    with pytest.raises(BadFileError, match=r"must be a whole \.zip file, but is not") as got:
         fetch(_set("dsb2018", served[1]), tmp_path / "here", show_progress=False)
     assert got.value.finding.code == "damaged-archive"
     assert not list(tmp_path.glob("here.part/*.zip"))
@@ -265,7 +265,7 @@ _OUTSIDE = ["../evil", "a/../../evil", "/evil", "C:/evil", "C:evil", "a\\..\\..\
 def test_a_member_that_would_leave_the_folder_is_refused(make, name: str, tmp_path: Path) -> None:
     suffix = make.__name__.replace("_", ".")
     archive = make(tmp_path / f"a{suffix}", {"good.txt": b"1", name: b"2"})
-    with pytest.raises(BadFile, match="must hold files within its folder, but holds `") as got:
+    with pytest.raises(BadFileError, match="must hold files within its folder, but holds `") as got:
         unpack(archive, tmp_path / "in" / "out")
     assert got.value.finding.code == "unsafe-archive"
     assert [path.name for path in tmp_path.rglob("*")] == [archive.name]
@@ -277,7 +277,7 @@ def test_a_link_or_device_in_a_tar_is_refused(kind: bytes, tmp_path: Path) -> No
         info = tarfile.TarInfo("link")
         info.type, info.linkname = kind, "/etc/hostname"
         tar.addfile(info)
-    with pytest.raises(BadFile, match="no links or devices, but holds `link`"):
+    with pytest.raises(BadFileError, match="no links or devices, but holds `link`"):
         unpack(tmp_path / "a.tar", tmp_path / "out")
 
 
@@ -286,7 +286,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("link")
         info.external_attr = (stat.S_IFLNK | 0o777) << 16
         zipped.writestr(info, "/etc/hostname")
-    with pytest.raises(BadFile, match="no links or devices, but holds `link`"):
+    with pytest.raises(BadFileError, match="no links or devices, but holds `link`"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
@@ -297,7 +297,7 @@ def test_more_bytes_or_files_than_the_limits_are_refused(
     for limit, most in (("_MOST_BYTES", 10_000), ("_MOST_FILES", 1)):
         with monkeypatch.context() as patch:
             patch.setattr(archives, limit, most)
-            with pytest.raises(BadFile, match="but holds 2 and 10001"):
+            with pytest.raises(BadFileError, match="but holds 2 and 10001"):
                 unpack(archive, tmp_path / "out")
     unpack(archive, tmp_path / "out")
 
@@ -316,7 +316,7 @@ def test_a_zip_that_claims_less_than_it_holds_is_refused(tmp_path: Path) -> None
     content, size = archive.read_bytes(), (70_000).to_bytes(4, "little")
     assert content.count(size) == 2
     archive.write_bytes(content.replace(size, (7).to_bytes(4, "little")))
-    with pytest.raises(BadFile) as got:
+    with pytest.raises(BadFileError) as got:
         unpack(archive, tmp_path / "out")
     assert got.value.finding.code == "damaged-archive"
     assert (tmp_path / "out" / "a").stat().st_size <= 7
@@ -327,16 +327,16 @@ def test_a_cut_archive_is_refused(make, tmp_path: Path) -> None:
     files = {"a": np.random.default_rng(0).bytes(70_000)}
     archive = make(tmp_path / f"a{make.__name__.replace('_', '.')}", files)
     archive.write_bytes(archive.read_bytes()[:40_000])
-    with pytest.raises(BadFile, match="must be a whole"):
+    with pytest.raises(BadFileError, match="must be a whole"):
         unpack(archive, tmp_path / "out")
 
 
 @pytest.mark.parametrize("files", [{}, {"__MACOSX/a": b"1", ".hidden": b"2"}])
 def test_an_archive_without_files_is_refused(files: dict[str, bytes], tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="must hold files, but holds none"):
+    with pytest.raises(BadFileError, match="must hold files, but holds none"):
         unpack(_zip(tmp_path / "a.zip", files), tmp_path / "out")
 
 
 def test_a_file_that_is_a_folder_too_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="must be a whole"):
+    with pytest.raises(BadFileError, match="must be a whole"):
         unpack(_zip(tmp_path / "a.zip", {"a": b"1", "a/b": b"2"}), tmp_path / "out")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from unetpp.data import folds_file
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.folds import Folds
 from unetpp.data.folds_file import read_folds, write_folds
 from unetpp.data.split_plan import SplitPlan
@@ -97,7 +97,7 @@ def _check_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "folds.json"
     path.write_text(text)
     with pytest.raises(
-        BadFile, match=r"folds\.json` must hold folds .* changed, damaged"
+        BadFileError, match=r"folds\.json` must hold folds .* changed, damaged"
     ) as caught:
         read_folds(path)
     assert caught.value.finding.path == path
@@ -112,12 +112,12 @@ def test_a_file_larger_than_folds_are_is_refused(
     monkeypatch.setattr(folds_file, "_MOST_BYTES", path.stat().st_size)
     assert read_folds(path) == _K_FOLD
     monkeypatch.setattr(folds_file, "_MOST_BYTES", path.stat().st_size - 1)
-    with pytest.raises(BadFile, match="it is larger"):
+    with pytest.raises(BadFileError, match="it is larger"):
         read_folds(path)
 
 
 def test_no_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There are no folds at"):
         read_folds(tmp_path / "none.json")
-    with pytest.raises(BadFile, match="reading failed"):
+    with pytest.raises(BadFileError, match="reading failed"):
         read_folds(tmp_path)

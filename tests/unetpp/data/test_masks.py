@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from unetpp.data.files import Format, Stored
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.labels import BINARY, Labels, MaskRule
 from unetpp.data.masks import Mask, mask_of, planes_of, union_of_objects
 from unetpp.data.outlines import draw_outlines
@@ -76,7 +76,7 @@ def test_sizes_of_objects_are_their_pixels(values: list[int]) -> None:
     ],
 )
 def test_values_that_are_no_labels_are_refused(values: np.ndarray) -> None:
-    with pytest.raises(BadFile, match=r"`mask\.x` is a png with \d+ values such as ") as info:
+    with pytest.raises(BadFileError, match=r"`mask\.x` is a png with \d+ values such as ") as info:
         _mask(values)
     assert info.value.finding.code == "lossy-mask"
 
@@ -84,14 +84,16 @@ def test_values_that_are_no_labels_are_refused(values: np.ndarray) -> None:
 def test_volumes_may_have_gaps_between_labels_in_eight_bits() -> None:
     values = np.array([[[[0, 1, 2, 4]]]], np.uint8)
     np.testing.assert_array_equal(_mask(values, format="nii").planes, values > 0)
-    with pytest.raises(BadFile, match="without gaps"):
+    with pytest.raises(BadFileError, match="without gaps"):
         _mask(values, format="tif")
 
 
 def test_a_jpg_is_a_mask_only_where_nothing_was_lost() -> None:
     sharp = np.array([[0, 255]], np.uint8)
     np.testing.assert_array_equal(_mask(sharp, format="jpg").planes[0], [[0, 1]])
-    with pytest.raises(BadFile, match=r"is a jpg with 2 values such as 0, 1; save .* losslessly"):
+    with pytest.raises(
+        BadFileError, match=r"is a jpg with 2 values such as 0, 1; save .* losslessly"
+    ):
         _mask(np.array([[0, 1]], np.uint8), format="jpg")
 
 
@@ -108,10 +110,12 @@ def test_equal_channels_are_one_and_alpha_is_none() -> None:
 
 def test_coloured_masks_are_refused() -> None:
     red = np.array([[[255]], [[0]], [[0]]], np.uint8)
-    with pytest.raises(BadFile, match=r"`mask\.x` is not: its colours differ; save labels") as info:
+    with pytest.raises(
+        BadFileError, match=r"`mask\.x` is not: its colours differ; save labels"
+    ) as info:
         _mask(red)
     assert info.value.finding.code == "coloured-mask"
-    with pytest.raises(BadFile, match=r"it has 2 channels"):
+    with pytest.raises(BadFileError, match=r"it has 2 channels"):
         _mask(red[:2])
 
 
@@ -143,7 +147,7 @@ def test_regions_of_one_value_each_are_the_classes() -> None:
 
 def test_values_beyond_all_regions_are_refused() -> None:
     sentence = r"labels must be 0 to 3 \(3 regions and the background\), but `mask\.x` has 4; "
-    with pytest.raises(BadFile, match=sentence) as info:
+    with pytest.raises(BadFileError, match=sentence) as info:
         _mask(np.array([[0, 4]], np.uint8), _BRATS, "classes")
     assert info.value.finding.code == "label-beyond-classes"
 
@@ -208,7 +212,7 @@ def test_values_that_break_a_rule_are_refused(
 ) -> None:
     array = np.array(values)
     array = array.astype(np.uint8) if array.dtype.kind == "i" else array
-    with pytest.raises(BadFile, match=text) as info:
+    with pytest.raises(BadFileError, match=text) as info:
         _mask(array, labels, rule)
     assert info.value.finding.code == code
 
@@ -216,7 +220,7 @@ def test_values_that_break_a_rule_are_refused(
 @pytest.mark.parametrize("rule", ["classes", "planes", "one-hot"])
 def test_classes_are_not_read_from_jpg(rule: Literal["classes", "planes", "one-hot"]) -> None:
     channels = {"classes": 1, "planes": 3, "one-hot": 4}[rule]
-    with pytest.raises(BadFile, match=r"`mask\.x` is a jpg; save masks as png") as info:
+    with pytest.raises(BadFileError, match=r"`mask\.x` is a jpg; save masks as png") as info:
         _mask(np.ones((channels, 2, 2), np.uint8), _THREE, rule, "jpg")
     assert info.value.finding.code == "lossy-mask"
 
@@ -297,7 +301,7 @@ def test_damaged_runs_are_refused_or_fill_the_image(counts: str | bytes) -> None
     try:
         runs = {"size": [20, 30], "counts": counts}
         shape = draw_outlines(_outlines((1, runs)), BINARY).planes.shape
-    except BadFile as error:
+    except BadFileError as error:
         codes.append(error.finding.code)
     assert codes in ([], ["bad-outline"])
     assert shape == (1, 20, 30)
@@ -346,6 +350,6 @@ def test_an_outline_without_pixels_is_warned_of() -> None:
 def test_outlines_that_cannot_be_drawn_are_refused(
     label: int, segmentation: Any, code: str, text: str
 ) -> None:
-    with pytest.raises(BadFile, match=text) as info:
+    with pytest.raises(BadFileError, match=text) as info:
         draw_outlines(_outlines((label, segmentation)), BINARY)
     assert info.value.finding.code == code

@@ -8,7 +8,7 @@ import pytest
 
 from unetpp.data import nifti
 from unetpp.data.files import Stored, is_nifti
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.nifti import read_nifti
 from unetpp.data.sources import Pixels
 
@@ -140,7 +140,7 @@ def test_a_header_that_claims_more_than_there_is_does_not_fill_the_memory(tmp_pa
         content = bytearray(path.read_bytes())
         content[42:48] = np.array([dims] * 3, "<i2").tobytes()
         (tmp_path / "big.nii.gz").write_bytes(gzip.compress(bytes(content)))
-        with pytest.raises(BadFile) as info:
+        with pytest.raises(BadFileError) as info:
             _read(tmp_path / "big.nii.gz")
         assert info.value.finding.code == code
 
@@ -162,6 +162,6 @@ def test_bits_that_turned_in_a_packed_volume_are_found(tmp_path: Path) -> None:
     # The checksum of all that is packed, four bytes before the length.
     content[-8] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(BadFile, match=r"x\.nii\.gz` .*CRC") as info:
+    with pytest.raises(BadFileError, match=r"x\.nii\.gz` .*CRC") as info:
         _read(path)
     assert info.value.finding.code == "truncated-file"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unetpp.data.cases import RawCase
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.labels import BINARY, Labels, MaskRule
 from unetpp.data.reading import read_case
 from unetpp.data.sources import (
@@ -391,7 +391,7 @@ _BROKEN: dict[str, tuple[_Maker, str, str]] = {
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path, kind: str) -> None:
     make, code, text = _BROKEN[kind]
     case = make(tmp_path)
-    with pytest.raises(BadFile, match=text) as info:
+    with pytest.raises(BadFileError, match=text) as info:
         _read(case)
     found = info.value.finding
     assert (found.weight, found.code) == ("error", code)
@@ -511,7 +511,7 @@ def test_damaged_files_give_an_image_or_a_refusal_that_names_them(
     path.write_bytes(damaged)
     try:
         read = _read(_case(path)).image
-    except BadFile as error:
+    except BadFileError as error:
         message, read = str(error), None
     else:
         message = ""

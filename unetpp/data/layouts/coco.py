@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetpp.data.files import finding, has_error
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.coco_outlines import outline_problem
 from unetpp.data.layouts.json_files import (
     duplicate_case,
@@ -74,7 +74,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     cases, more = _cases(file, images, with_masks="annotations" in content)
     findings += [*more, *_background_only(file, cases)]
     if not cases and not has_error(findings):
-        raise BadFile("no-cases", file, f"`{short(file)}` must name images, but names none.")
+        raise BadFileError("no-cases", file, f"`{short(file)}` must name images, but names none.")
     if wanted.slice_axis is not None:
         text = "A slice axis is ignored, as COCO images are no volumes."
         findings.append(finding("warning", "slice-axis-ignored", file, text))
@@ -113,8 +113,8 @@ def _json_file(folder: Path) -> Path:
         return found[0]
     if not found:
         text = f"`{short(folder)}` must hold a COCO json, but holds none; add it."
-        raise BadFile("no-json", folder, text)
-    raise BadFile(
+        raise BadFileError("no-json", folder, text)
+    raise BadFileError(
         "several-json",
         folder,
         f"`{short(folder)}` must hold one COCO json, but holds {len(found)} "
@@ -137,7 +137,7 @@ def _image_path(file: Path, name: str) -> Path:
     for place in places:
         if is_file(place / relative):
             return place / relative
-    raise BadFile(
+    raise BadFileError(
         "no-image",
         file,
         f"There is no image `{short(name)}`, which `{short(file)}` names, in `{short(root)}`, its "
@@ -151,7 +151,7 @@ def _image_path(file: Path, name: str) -> Path:
 def _check_lists(file: Path, content: Mapping[str, Any], wanted: Wanted) -> None:
     for key in ("images", "annotations", "categories") if wanted.masks_required else ("images",):
         if not isinstance(content.get(key), list):
-            raise BadFile(
+            raise BadFileError(
                 "bad-json",
                 file,
                 f"`{key}` in `{short(file)}` must be a list, but is {short(content.get(key))}; "
@@ -166,7 +166,7 @@ def _categories(file: Path, listed: Any) -> tuple[dict[int, str], list[Finding]]
     for entry in listed if isinstance(listed, list) else ():
         key = entry.get("id") if isinstance(entry, Mapping) else None
         if type(key) is not int or not isinstance(entry.get("name"), str):
-            raise BadFile(
+            raise BadFileError(
                 "bad-category",
                 file,
                 f"A category of `{short(file)}` must have an `id` (a whole number) and a `name`, "
@@ -263,7 +263,7 @@ def _cases(
     for image in images.values():
         try:
             path = _image_path(file, image.name)
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
             continue
         if image.errors:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpp.data.files import finding
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.pairing import shown
 
 _MOST_BYTES = 2**28
@@ -27,14 +27,14 @@ def read_table(table: Path) -> tuple[list[str], list[Row], list[Finding]]:
     """Columns, rows that are not blank, and what is wrong with single rows.
 
     Raises:
-        BadFile: it is no csv file in UTF-8, is too large, has no row, or a column twice.
+        BadFileError: it is no csv file in UTF-8, is too large, has no row, or a column twice.
     """
     lines = _lines(table, _text(table))
     _, first = next(lines, (1, []))
     columns = [name.strip() for name in first]
     doubled = sorted({name for name in columns if name and columns.count(name) > 1})
     if doubled:
-        raise BadFile(
+        raise BadFileError(
             "duplicate-column",
             table,
             f"The columns of `{shown(table)}` must differ, but `{shown(doubled[0])}` is there "
@@ -60,7 +60,7 @@ def read_table(table: Path) -> tuple[list[str], list[Row], list[Finding]]:
             named = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
             rows.append(Row(line=number, cells=named))
     if not rows and not findings:
-        raise BadFile(
+        raise BadFileError(
             "no-cases",
             table,
             f"`{shown(table)}` must have at least one case, but has only its first line.",
@@ -79,7 +79,7 @@ def _text(table: Path) -> str:
     try:
         num_bytes = table.stat().st_size
         if num_bytes > _MOST_BYTES:
-            raise BadFile(
+            raise BadFileError(
                 "large-table",
                 table,
                 f"A table must have at most 256 MiB, but `{shown(table)}` has {num_bytes} bytes; "
@@ -90,9 +90,9 @@ def _text(table: Path) -> str:
         raise _no_csv(table, error) from None
 
 
-def _no_csv(table: Path, error: Exception) -> BadFile:
+def _no_csv(table: Path, error: Exception) -> BadFileError:
     text = f"`{shown(table)}` must be a UTF-8 csv file ({shown(error)}); save it as one."
-    return BadFile("bad-table", table, text)
+    return BadFileError("bad-table", table, text)
 
 
 def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:

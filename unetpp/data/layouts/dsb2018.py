@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpp.data.files import finding, has_error, is_nifti, suffix_of
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.folders import labels_of
 from unetpp.data.layouts.pairing import shown, without_copies
 from unetpp.data.layouts.volumes import as_slices
@@ -101,7 +101,7 @@ def _cases(
         place = single[name]
         try:
             cases.append(_case(name, place, images.get(place, []), masks.get(place, []), wanted))
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
     return cases, findings
 
@@ -151,15 +151,15 @@ def _case(
     """The case in the folder `place`.
 
     Raises:
-        BadFile: it has no image or several, or no mask.
+        BadFileError: it has no image or several, or no mask.
     """
     inside = f"`{shown(place / 'images')}`"
     if len(images) != 1:
         text = f"A case must have one image, but {inside} holds {len(images)}; "
         text += "keep one." if images else "add it or remove the folder."
-        raise BadFile("two-images" if images else "no-image", place, text)
+        raise BadFileError("two-images" if images else "no-image", place, text)
     if not masks and wanted.masks_required:
-        raise BadFile(
+        raise BadFileError(
             "no-mask",
             images[0],
             f"Every image must have a mask, but `{shown(place / 'masks')}` holds none for "

@@ -21,7 +21,7 @@ from unetpp.data.files import (
     is_nifti,
     suffix_of,
 )
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts import pairing
 from unetpp.data.layouts.class_folders import (
@@ -140,7 +140,7 @@ def _choose(folder: Path, names: Sequence[str], what: str) -> tuple[Path | None,
     chosen = found[0]
     # A link to a large disk is common; what it leads to must only not hold the data set itself.
     if chosen.is_symlink() and leads_up(chosen):
-        raise BadFile("symlink-loop", chosen, loop(chosen).text)
+        raise BadFileError("symlink-loop", chosen, loop(chosen).text)
     require_readable(chosen)
     if len(found) == 1:
         return chosen, []

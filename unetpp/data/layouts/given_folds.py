@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.data.files import finding
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.json_files import read_json, short
 from unetpp.data.layouts.pairing import shown
 from unetpp.data.layouts.walking import is_file
@@ -94,7 +94,7 @@ def folds_of_splits(
         return None, []
     try:
         names_of_folds = _val_lists(file)
-    except BadFile as error:
+    except BadFileError as error:
         text = f"{error.finding.text} It is ignored."
         return None, [finding("warning", "bad-splits", file, text)]
     ids_of: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def _val_lists(file: Path) -> list[list[str]]:
     names = [name for held_out in lists for name in held_out] if whole else []
     whole = whole and all(isinstance(name, str) for name in names)
     if not whole or len(set(names)) < len(names):
-        raise BadFile(
+        raise BadFileError(
             "bad-splits",
             file,
             f"`{short(file)}` must be a list of folds, each with a list `val` of case ids, and no "

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetpp.data.files import finding
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts.pairing import shown
 from unetpp.data.layouts.walking import is_file
@@ -45,11 +45,11 @@ def json_file(folder: Path, name: str) -> Path:
     """`folder` if it is a json file, else the file `name` in it.
 
     Raises:
-        BadFile: there is none.
+        BadFileError: there is none.
     """
     file = folder if folder.suffix.lower() == ".json" and is_file(folder) else folder / name
     if not is_file(file):
-        raise BadFile(
+        raise BadFileError(
             "no-json", file, f"There is no `{short(file)}`; add it or choose another layout."
         )
     return file
@@ -59,17 +59,17 @@ def read_json(file: Path) -> Any:
     """The content of a json file of at most 1 GiB.
 
     Raises:
-        BadFile: it is larger or no json.
+        BadFileError: it is larger or no json.
     """
     try:
         num_bytes = file.stat().st_size
         if num_bytes <= MAX_JSON_BYTES:
             return json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise BadFile(
+        raise BadFileError(
             "bad-json", file, f"`{short(file)}` must be a json file ({short(error)}); mend it."
         ) from None
-    raise BadFile(
+    raise BadFileError(
         "large-json",
         file,
         f"A json file must have at most {MAX_JSON_BYTES} bytes, but `{short(file)}` has "
@@ -81,11 +81,11 @@ def read_object(file: Path) -> dict[str, Any]:
     """The content of a json file, which must be an object.
 
     Raises:
-        BadFile: it is not, or as `read_json`.
+        BadFileError: it is not, or as `read_json`.
     """
     content = read_json(file)
     if not isinstance(content, dict):
-        raise BadFile(
+        raise BadFileError(
             "bad-json",
             file,
             f"`{short(file)}` must hold a json object, but holds {short(content)}; mend it.",
@@ -97,11 +97,11 @@ def inside(file: Path, text: str) -> Path:
     """The path that a json file names, which must stay in the folder of the json file.
 
     Raises:
-        BadFile: it does not.
+        BadFileError: it does not.
     """
     relative = PurePosixPath(text)
     if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\\" in text:
-        raise BadFile(
+        raise BadFileError(
             "path-outside",
             file,
             f"Paths in `{short(file)}` must stay in its folder, but one is `{short(text)}`; write "
@@ -114,10 +114,10 @@ def consecutive_names(file: Path, names: Mapping[int, str]) -> tuple[str, ...]:
     """Of the values 1..K, without the background, whose value is 0.
 
     Raises:
-        BadFile: the values are not 0, 1, ..., K.
+        BadFileError: the values are not 0, 1, ..., K.
     """
     if sorted(names) != list(range(len(names))) or len(names) < 2:
-        raise BadFile(
+        raise BadFileError(
             "label-values",
             file,
             f"The values in `labels` of `{short(file)}` must be 0 for the background and 1, 2, ... "

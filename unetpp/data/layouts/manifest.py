@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from unetpp.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES, finding, suffix_of
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.csv_tables import Row, read_table
 from unetpp.data.layouts.folders import as_one_kind, labels_of
 from unetpp.data.layouts.given_folds import folds_of_columns
@@ -58,7 +58,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     """
     table = _table(folder)
     if table is None:
-        raise BadFile(
+        raise BadFileError(
             "no-table",
             folder,
             f"There is no `{shown(folder / NAMES[0])}` and no `{NAMES[1]}`; write one with the "
@@ -73,7 +73,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     for row in rows:
         try:
             case = _case(table, row, image_columns, inside, wanted)
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
         else:
             named.append((case.id, (row.line, case)))
@@ -104,7 +104,7 @@ def _image_columns(table: Path, columns: Sequence[str], wanted: Wanted) -> list[
     """The columns of images, in the order of their numbers; `image` comes first.
 
     Raises:
-        BadFile: the table lacks images, or masks that are required.
+        BadFileError: the table lacks images, or masks that are required.
     """
     numbers: list[tuple[int, str]] = []
     for name in columns:
@@ -122,7 +122,7 @@ def _image_columns(table: Path, columns: Sequence[str], wanted: Wanted) -> list[
         f"`{shown(table)}` must have the columns image and mask, but lacks {' and '.join(lacking)}; "
         f"{hint} first line is `{','.join(columns)}`."
     )
-    raise BadFile("missing-column", table, shown(text))
+    raise BadFileError("missing-column", table, shown(text))
 
 
 # --- its rows
@@ -141,7 +141,7 @@ def _case(
         masks = [_file(table, row, "mask", inside)]
     name = _case_id(row.cells[image_columns[0]])
     if problem := long_id(name, images[0]):
-        raise BadFile(problem.code, images[0], problem.text)
+        raise BadFileError(problem.code, images[0], problem.text)
     return CaseFiles(
         id=name,
         image=tuple(Pixels(path=path) for path in images),
@@ -159,30 +159,32 @@ def _file(table: Path, row: Row, column: str, inside: Callable[[PurePosixPath], 
     """The file that a cell names.
 
     Raises:
-        BadFile: the cell is empty, leads out of the folder, or names no picture that is there.
+        BadFileError: the cell is empty, leads out of the folder, or names no picture that is there.
     """
     text, where = row.cells[column], f"line {row.line} of `{shown(table)}`"
     kind = "mask" if column == "mask" else "image"
     if not text:
         lack = f"Every case must have {'a mask' if kind == 'mask' else 'its images'}"
-        raise BadFile(f"no-{kind}", table, f"{lack}, but `{column}` is empty in {where}; fill it.")
+        raise BadFileError(
+            f"no-{kind}", table, f"{lack}, but `{column}` is empty in {where}; fill it."
+        )
     relative = PurePosixPath(text)
     path = table.parent / relative
     is_inside = relative.parts and not relative.is_absolute() and ".." not in relative.parts
     if not is_inside or "\\" in text or not inside(relative.parent):
-        raise BadFile(
+        raise BadFileError(
             "path-outside",
             table,
             f"Paths in a table must stay in its folder, but {where} has `{shown(text)}`; write "
             "them relative to the folder, with `/` and without `..`.",
         )
     if not is_file(path):
-        raise BadFile(
+        raise BadFileError(
             f"no-{kind}", path, f"There is no {kind} `{shown(path)}`, which {where} names; mend it."
         )
     if not suffix_of(path.name):
         kinds = " ".join((*PICTURE_SUFFIXES, *NIFTI_SUFFIXES))
-        raise BadFile(
+        raise BadFileError(
             "not-an-image",
             path,
             f"Images and masks must be files of the kinds {kinds}, but {where} names "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.data.files import has_error, is_nifti
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.json_files import (
     consecutive_names,
     count_findings,
@@ -60,7 +60,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     slices, more = as_slices(cases, wanted)
     findings += more
     if not slices and not has_error(findings):
-        raise BadFile("no-cases", file, f"`{short(file)}` must name cases, but names none.")
+        raise BadFileError("no-cases", file, f"`{short(file)}` must name cases, but names none.")
     return Listing(
         folder=file.parent,
         layout="msd",
@@ -83,7 +83,7 @@ def _cases(
     for kind, entry in entries:
         try:
             case = _case(file, kind, entry, wanted)
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
         else:
             named.append((case.id, case))
@@ -97,7 +97,7 @@ def _case(file: Path, kind: str, entry: Any, wanted: Wanted) -> CaseFiles:
     if isinstance(entry, str):
         entry = {"image": entry}
     if not isinstance(entry, Mapping) or not isinstance(entry.get("image"), str):
-        raise BadFile(
+        raise BadFileError(
             "bad-entry",
             file,
             f"An entry of `{kind}` in `{short(file)}` must name an `image`, but is "
@@ -110,7 +110,7 @@ def _case(file: Path, kind: str, entry: Any, wanted: Wanted) -> CaseFiles:
     elif isinstance(label, str):
         mask = Pixels(path=_volume(file, label, "mask"))
     else:
-        raise BadFile(
+        raise BadFileError(
             "no-mask",
             image,
             f"Every image must have a mask, but `{short(image)}` has no `label` in "
@@ -122,14 +122,14 @@ def _case(file: Path, kind: str, entry: Any, wanted: Wanted) -> CaseFiles:
 def _volume(file: Path, text: str, what: str) -> Path:
     path = inside(file, text)
     if not is_nifti(path):
-        raise BadFile(
+        raise BadFileError(
             "not-a-nifti",
             path,
             f"A volume must be a .nii or .nii.gz file, but `{short(file)}` names `{short(text)}`; "
             "convert it.",
         )
     if not is_file(path):
-        raise BadFile(
+        raise BadFileError(
             f"no-{what}",
             path,
             f"There is no {what} `{short(path)}`, which `{short(file)}` names; add it or remove "
@@ -142,7 +142,7 @@ def _class_names(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
     """{"0": "background", "1": "anterior"} as names in the order of the values."""
     stored = content.get("labels")
     if not isinstance(stored, Mapping) or not all(isinstance(n, str) for n in stored.values()):
-        raise BadFile(
+        raise BadFileError(
             "bad-labels",
             file,
             f"`labels` in `{short(file)}` must give each stored value a name, such as "
@@ -151,7 +151,7 @@ def _class_names(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
     names = {int(key): name for key, name in stored.items() if re.fullmatch("[0-9]{1,5}", key)}
     if len(names) < len(stored):
         keys = [key for key in stored if not re.fullmatch("[0-9]{1,5}", key)]
-        raise BadFile(
+        raise BadFileError(
             "bad-labels",
             file,
             f"The keys of `labels` in `{short(file)}` must be whole numbers, but got "
@@ -162,7 +162,7 @@ def _class_names(file: Path, content: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _list(file: Path, content: Mapping[str, Any], key: str) -> list[Any]:
     if not isinstance(content.get(key), list):
-        raise BadFile(
+        raise BadFileError(
             "bad-json",
             file,
             f"`{key}` in `{short(file)}` must be a list, but is {short(content.get(key))}; mend it.",

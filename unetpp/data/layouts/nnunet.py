@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpp.data.files import finding, has_error
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.given_folds import folds_of_splits
 from unetpp.data.layouts.json_files import (
     count_findings,
@@ -60,7 +60,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     cases, more = _cases(file, candidates, num_channels_of(file, content), wanted)
     findings += more
     if not candidates and not has_error(findings):
-        raise BadFile(
+        raise BadFileError(
             "no-cases", file, f"`{short(file.parent)}` must hold cases, but has none; add them."
         )
     slices, more = as_slices(cases, wanted)
@@ -114,7 +114,7 @@ def _candidates(
         return _scan(file, "Tr", ending)
     listed = content["dataset"]
     if not isinstance(listed, Mapping):
-        raise BadFile(
+        raise BadFileError(
             "bad-json",
             file,
             f"`dataset` in `{short(file)}` must give each case its files, but is {short(listed)}; "
@@ -125,7 +125,7 @@ def _candidates(
     for name, entry in listed.items():
         try:
             candidates[name] = _listed(file, name, entry)
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
     return candidates, findings
 
@@ -136,7 +136,7 @@ def _listed(file: Path, name: str, entry: Any) -> _Candidate:
     label = entry.get("label") if isinstance(entry, Mapping) else None
     texts: list[Any] = [*images, label] if isinstance(images, list) else [label]
     if not name or len(texts) < 2 or not all(isinstance(text, str) for text in texts):
-        raise BadFile(
+        raise BadFileError(
             "bad-entry",
             file,
             f"A case of `dataset` in `{short(file)}` must have `images` (a list of paths) and a "
@@ -150,7 +150,7 @@ def _scan(file: Path, part: str, ending: str) -> tuple[dict[str, _Candidate], li
     """The cases of `imagesTr` or `imagesTs`, by the names of the files."""
     images, labels = file.parent / f"images{part}", file.parent / f"labels{part}"
     if not is_folder(images):
-        raise BadFile(
+        raise BadFileError(
             "no-folder", images, f"There is no folder `{short(images)}`; put the images there."
         )
     channels: dict[str, dict[int, Path]] = {}
@@ -195,7 +195,7 @@ def _cases(
     for name in sorted(candidates):
         try:
             cases.append(_case(file, name, candidates[name], num_channels, wanted))
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
     return cases, findings
 
@@ -207,9 +207,9 @@ def _case(
     for path in images:
         if not is_file(path):
             text = f"There is no image `{short(path)}`, which `{short(file)}` names; add it."
-            raise BadFile("no-image", path, text)
+            raise BadFileError("no-image", path, text)
         if path.suffix in (".tif", ".tiff") and num_pages(path) > 1:
-            raise BadFile(
+            raise BadFileError(
                 "tif-volume",
                 path,
                 f"A tif of nnU-Net must hold one picture here, but `{short(path)}` has "
@@ -218,7 +218,7 @@ def _case(
     _check_channels(file, name, candidate.images, num_channels)
     mask = Pixels(path=candidate.label) if is_file(candidate.label) else None
     if mask is None and wanted.masks_required:
-        raise BadFile(
+        raise BadFileError(
             "no-mask",
             candidate.label,
             f"Every image must have a mask, but `{short(name)}` has no `{short(candidate.label)}`; "
@@ -232,7 +232,7 @@ def _check_channels(file: Path, name: str, images: Mapping[int, Path], num_chann
     unknown = sorted(number for number in images if number >= num_channels)
     if unknown:
         path = images[unknown[0]]
-        raise BadFile(
+        raise BadFileError(
             "unknown-channel",
             path,
             f"`{short(file)}` names the channels 0 to {num_channels - 1}, but there is "
@@ -241,7 +241,7 @@ def _check_channels(file: Path, name: str, images: Mapping[int, Path], num_chann
     missing = [number for number in range(num_channels) if number not in images]
     # Pictures in colour are one file, though nnU-Net names each colour as a channel.
     if missing and not (set(images) == {0} and _num_colours(images[0]) >= num_channels):
-        raise BadFile(
+        raise BadFileError(
             "missing-channel",
             next(iter(images.values())),
             f"Every case must have the {num_channels} channels that `{short(file)}` names, but "

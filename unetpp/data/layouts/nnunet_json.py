@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts.json_files import consecutive_names, labels_as_wanted, short
 from unetpp.data.layouts.wanted import Wanted
@@ -18,11 +18,11 @@ def ending_of(file: Path, content: Mapping[str, Any]) -> str:
     """Such as ".nii.gz".
 
     Raises:
-        BadFile: it is not said, or of files that are not read here.
+        BadFileError: it is not said, or of files that are not read here.
     """
     ending = content.get("file_ending")
     if ending not in _ENDINGS:
-        raise BadFile(
+        raise BadFileError(
             "file-ending",
             file,
             f"`file_ending` in `{short(file)}` must be one of {', '.join(_ENDINGS)}, but is "
@@ -35,11 +35,11 @@ def num_channels_of(file: Path, content: Mapping[str, Any]) -> int:
     """How many channels are named.
 
     Raises:
-        BadFile: they are not named 0, 1, ...
+        BadFileError: they are not named 0, 1, ...
     """
     names = content.get("channel_names")
     if not isinstance(names, Mapping) or set(names) != {str(k) for k in range(len(names) or 1)}:
-        raise BadFile(
+        raise BadFileError(
             "channel-names",
             file,
             f"`channel_names` in `{short(file)}` must name the channels 0, 1, ..., such as "
@@ -58,14 +58,14 @@ def labels_of_json(
     """
     stored = content.get("labels")
     if not isinstance(stored, Mapping) or not all(map(_is_label, stored.values())):
-        raise BadFile(
+        raise BadFileError(
             "bad-labels",
             file,
             f"`labels` in `{short(file)}` must give each name its value or list of values, such as "
             f'{{"background": 0, "tumour": 1}}, but is {short(stored)}; mend it.',
         )
     if "ignore" in stored:
-        raise BadFile(
+        raise BadFileError(
             "ignore-label",
             file,
             f"Pixels of an `ignore` label cannot be left out of training for now, but "
@@ -77,7 +77,7 @@ def labels_of_json(
         return _regions(file, content, values, wanted)
     name_of = {v[0]: name for name, v in values.items()}
     if len(name_of) < len(values):
-        raise BadFile(
+        raise BadFileError(
             "label-values",
             file,
             f"A value in `labels` of `{short(file)}` must stand for one class, but the values are "
@@ -99,7 +99,7 @@ def _regions(
     regions = {name: tuple(sorted({*v})) for name, v in values.items() if set(v) != {0}}
     order = content.get("regions_class_order")
     if not isinstance(order, list) or len(order) != len(regions):
-        raise BadFile(
+        raise BadFileError(
             "regions-class-order",
             file,
             f"`regions_class_order` in `{short(file)}` must have an entry for each of its "
@@ -107,7 +107,7 @@ def _regions(
         )
     with_background = [name for name, region in regions.items() if 0 in region]
     if with_background:
-        raise BadFile(
+        raise BadFileError(
             "label-values",
             file,
             f"A region in `labels` of `{short(file)}` must not hold the background's value 0, but "

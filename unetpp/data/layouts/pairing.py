@@ -110,23 +110,6 @@ def long_id(name: str, path: Path) -> Finding | None:
 # --- what belongs together
 
 
-def pair_by_stem(
-    images: Sequence[Path], masks: Sequence[Path]
-) -> tuple[list[tuple[Path, Path]], list[Finding]]:
-    """Images with the masks of their stem, which may have an ending such as `_mask`, in order.
-
-    Returns:
-        The pairs of (image, mask), and an error for each image that is doubled, has no mask or
-        several, and one warning for all masks without an image.
-    """
-    pairs, findings = pair(_by_stem(images), _by_stem(masks), masks_required=True)
-    return [(p.image, p.masks[0]) for p in pairs], findings
-
-
-def _by_stem(paths: Iterable[Path]) -> list[Found]:
-    return [Found(id=id_of(path.name), path=path) for path in paths]
-
-
 def pair(
     images: Sequence[Found],
     masks: Sequence[Found],
@@ -134,7 +117,7 @@ def pair(
     masks_required: bool,
     in_parts: bool = False,
 ) -> tuple[list[Pair], list[Finding]]:
-    """As `pair_by_stem`, by id.
+    """Images with the masks of the same id.
 
     Args:
         images: found in a folder.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpp.data.files import suffix_of
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts import (
     coco,
     dsb2018,
@@ -139,7 +139,7 @@ def _by_name(layout: str) -> Reader:
 
 def _require_there(folder: Path) -> None:
     if not is_folder(folder) and not is_file(folder):
-        raise BadFile(
+        raise BadFileError(
             "no-folder",
             folder,
             f"There is no folder `{shown(folder)}`; give one with `images/` and `masks/`.",
@@ -150,8 +150,8 @@ def _first_match(folder: Path) -> Reader | None:
     return next((reader for reader in READERS if reader.matches(folder)), None)
 
 
-def _no_data_file(file: Path) -> BadFile:
-    return BadFile(
+def _no_data_file(file: Path) -> BadFileError:
+    return BadFileError(
         "not-recognised",
         file,
         "A data set is a folder, a csv file or a json file of nnU-Net, of the Medical Segmentation "
@@ -159,26 +159,26 @@ def _no_data_file(file: Path) -> BadFile:
     )
 
 
-def _nothing_recognised(folder: Path, inner: list[Path]) -> BadFile:
+def _nothing_recognised(folder: Path, inner: list[Path]) -> BadFileError:
     if len(inner) == 1:
         text = (
             f"`{shown(folder)}` must be the data set itself, but the data are in a folder in it; "
             f"give `{shown(inner[0])}`."
         )
-        return BadFile("data-one-level-down", folder, text)
+        return BadFileError("data-one-level-down", folder, text)
     if inner:
         some = ", ".join(f"`{shown(path)}`" for path in inner[:_MOST_NAMES])
         text = (
             f"`{shown(folder)}` must be one data set, but {len(inner)} folders in it are one each; "
             f"give one of {some}{', ...' if len(inner) > _MOST_NAMES else ''}."
         )
-        return BadFile("data-one-level-down", folder, text)
+        return BadFileError("data-one-level-down", folder, text)
     looked_for = "; ".join(reader.looks_for for reader in READERS)
     text = (
         f"`{shown(folder)}` must be a data set ({looked_for}), but it holds {_content(folder)}; put "
         "images in `images/` and masks of the same names in `masks/`."
     )
-    return BadFile("not-recognised", folder, text)
+    return BadFileError("not-recognised", folder, text)
 
 
 def _content(folder: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unetpp.data.files import damaged, finding, has_error, open_file, suffix_of
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.pairing import shown, without_copies
 from unetpp.data.layouts.volumes import labels_without_names
 from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named
@@ -31,7 +31,7 @@ def matches(folder: Path) -> bool:
     first = next(iter(_tifs(images)), None)
     try:
         return first is not None and num_pages(first) > 1
-    except BadFile:
+    except BadFileError:
         return False
 
 
@@ -54,7 +54,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
             continue
         try:
             cases += _pages(name, image, mask, wanted)
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
     if not cases and not has_error(findings):
         raise UserError(
@@ -105,7 +105,7 @@ def num_pages(path: Path) -> int:
     """Of a tif, by its header.
 
     Raises:
-        BadFile: it cannot be read as one.
+        BadFileError: it cannot be read as one.
     """
     import tifffile
 
@@ -115,7 +115,7 @@ def num_pages(path: Path) -> int:
             if number := len(file.pages):
                 return number
     except tifffile.TiffFileError:
-        raise BadFile(
+        raise BadFileError(
             "not-an-image",
             path,
             f"A stack must be a tif, but `{shown(path)}` is none; convert or remove it.",
@@ -128,7 +128,7 @@ def num_pages(path: Path) -> int:
 
 def _pages(name: str, image: Path, mask: Path | None, wanted: Wanted) -> list[CaseFiles]:
     if mask is None and wanted.masks_required:
-        raise BadFile(
+        raise BadFileError(
             "no-mask",
             image,
             f"Every stack must have labels, but `{shown(image)}` has none beside it; add them (as "
@@ -136,7 +136,7 @@ def _pages(name: str, image: Path, mask: Path | None, wanted: Wanted) -> list[Ca
         )
     number = num_pages(image)
     if mask is not None and num_pages(mask) != number:
-        raise BadFile(
+        raise BadFileError(
             "page-count",
             mask,
             f"A stack and its labels must have as many pages, but `{shown(image)}` has {number} and "

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpp.data.files import damaged, finding, is_nifti, open_file
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import BINARY, Labels, MaskRule
 from unetpp.data.layouts.pairing import Found, id_of, pair, shown
 from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named
@@ -134,7 +134,7 @@ def as_slices(
             continue
         try:
             num_slices, kept = _positions(case, wanted.slice_axis, wanted)
-        except BadFile as error:
+        except BadFileError as error:
             findings.append(error.finding)
             continue
         slices += [_slice(case, wanted.slice_axis, position) for position in kept]
@@ -186,7 +186,7 @@ def _positions(case: CaseFiles, axis: int, wanted: Wanted) -> tuple[int, list[in
     shape = volume_shape(first)
     for path in others:
         if volume_shape(path) != shape:
-            raise BadFile(
+            raise BadFileError(
                 "size-mismatch",
                 path,
                 f"An image and its mask must have one size, but `{shown(first)}` is {_text(shape)} and "
@@ -206,11 +206,11 @@ def volume_shape(path: Path) -> tuple[int, ...]:
     """Voxels along the three axes of a NIfTI file; only its header is read.
 
     Raises:
-        BadFile: it has no readable header, or not three axes (and perhaps one of channels).
+        BadFileError: it has no readable header, or not three axes (and perhaps one of channels).
     """
     shape = _stored_shape(path)
     if len(shape) not in (3, 4) or min(shape) < 1:
-        raise BadFile(
+        raise BadFileError(
             "wrong-dimensions",
             path,
             f"A volume must have three axes, and perhaps a fourth of channels, but `{shown(path)}` "
@@ -234,7 +234,7 @@ def _stored_shape(path: Path) -> tuple[int, ...]:
     except ImageFileError as error:
         if is_zipped:
             raise damaged(path, "NIfTI file", error) from None
-        raise BadFile(
+        raise BadFileError(
             "not-an-image",
             path,
             f"A volume must be a NIfTI file, but `{shown(path)}` is none; convert it or remove the "

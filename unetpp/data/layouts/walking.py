@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpp.data.files import finding, suffix_of
-from unetpp.data.findings import BadFile, Finding
+from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.pairing import Found, breaks_line, id_of, is_clutter, shown
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "volumes")
@@ -71,12 +71,12 @@ def require_readable(folder: Path) -> None:
     """Nothing, where the entries of `folder` can be read.
 
     Raises:
-        BadFile: they cannot.
+        BadFileError: they cannot.
     """
     try:
         next(folder.iterdir(), None)
     except (OSError, ValueError) as error:
-        raise BadFile("unreadable-folder", folder, _unreadable(folder, error)) from None
+        raise BadFileError("unreadable-folder", folder, _unreadable(folder, error)) from None
 
 
 def _unreadable(folder: Path, error: Exception) -> str:

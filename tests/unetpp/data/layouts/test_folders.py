@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts import pairing
 from unetpp.data.layouts.folders import list_cases, matches
-from unetpp.data.layouts.pairing import pair_by_stem
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.reading import read_case
 from unetpp.data.sources import ClassMasks, Listing, ObjectMasks, Pixels
@@ -311,27 +310,6 @@ def test_several_masks_that_are_no_numbered_pictures_of_one_class_are_an_error(
 # --- pairs of paths
 
 
-def test_pair_by_stem_pairs_paths_from_anywhere() -> None:
-    images = [Path("x/b.nii.gz"), Path("x/a.nii")]
-    masks = [Path("y/a_seg.nii.gz"), Path("y/b.nii")]
-    pairs, findings = pair_by_stem(images, masks)
-    assert pairs == [(images[0], masks[1]), (images[1], masks[0])]
-    assert findings == []
-
-
-def test_pair_by_stem_leaves_out_what_is_wrong() -> None:
-    images = [Path("x/a.nii"), Path("x/a.nii.gz"), Path("x/b.nii"), Path("x/c.nii")]
-    masks = [Path("y/a.nii"), Path("y/c.nii"), Path("y/c_gt.nii"), Path("y/z.nii")]
-    pairs, findings = pair_by_stem(images, masks)
-    assert pairs == []
-    assert [found.code for found in findings] == [
-        "duplicate-case",
-        "no-mask",
-        "two-masks",
-        "mask-without-image",
-    ]
-
-
 def test_an_ending_alone_is_a_name() -> None:
     assert pairing.without_ending("_mask") == "_mask"
     assert pairing.without_ending("p/_mask") == "p/_mask"
@@ -433,7 +411,7 @@ def test_the_folders_of_images_and_masks_may_be_links_but_none_in_them(tmp_path:
 def test_a_folder_of_images_that_holds_the_set_is_refused(tmp_path: Path, target: str) -> None:
     _touch(tmp_path / "near", "masks/a.png")
     (tmp_path / "near/images").symlink_to(target)
-    with pytest.raises(BadFile, match=r"must not lead in a circle, but `.*images` does"):
+    with pytest.raises(BadFileError, match=r"must not lead in a circle, but `.*images` does"):
         list_cases(tmp_path / "near", Wanted())
 
 
@@ -457,7 +435,7 @@ def test_a_folder_without_rights_is_named(folder: Path, monkeypatch: pytest.Monk
     assert _ids(listing) == ["a", "b"]
     assert _codes(listing) == ["error unreadable-folder"]
     assert "(Permission denied); change its rights" in listing.findings[0].text
-    with pytest.raises(BadFile, match="must be readable, but is not") as caught:
+    with pytest.raises(BadFileError, match="must be readable, but is not") as caught:
         list_cases(folder / "images/shut", Wanted())
     assert caught.value.finding.code == "unreadable-folder"
 

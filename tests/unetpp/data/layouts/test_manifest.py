@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts.manifest import list_cases, matches
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import Listing, Pixels
@@ -104,7 +104,7 @@ def test_any_csv_file_is_a_manifest_and_index_comes_first(folder: Path) -> None:
     assert _ids(list_cases(folder, Wanted())) == ["d"]
     (folder / "manifest.csv").unlink()
     assert not matches(folder)
-    with pytest.raises(BadFile, match=r"no .*index\.csv` and no `manifest\.csv`; write one"):
+    with pytest.raises(BadFileError, match=r"no .*index\.csv` and no `manifest\.csv`; write one"):
         list_cases(folder, Wanted())
 
 
@@ -143,7 +143,7 @@ def test_a_mask_may_be_lacking_only_when_predicting(folder: Path) -> None:
     assert "`mask` is empty in line 2 of" in refused.findings[0].text
     _write(folder, "image", "images/a.png")
     assert _ids(list_cases(folder, wanted)) == ["a"]
-    with pytest.raises(BadFile, match="lacks mask; its first line is `image`"):
+    with pytest.raises(BadFileError, match="lacks mask; its first line is `image`"):
         list_cases(folder, Wanted())
 
 
@@ -307,7 +307,7 @@ def test_a_table_that_cannot_be_read_is_refused(
     folder: Path, content: bytes, code: str, sentence: str
 ) -> None:
     (folder / "index.csv").write_bytes(content)
-    with pytest.raises(BadFile, match=sentence) as caught:
+    with pytest.raises(BadFileError, match=sentence) as caught:
         list_cases(folder, Wanted())
     assert caught.value.finding.code == code
     assert str(folder / "index.csv") in str(caught.value)

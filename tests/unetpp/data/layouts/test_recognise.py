@@ -9,7 +9,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts.recognise import READERS, list_cases
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.errors import UserError
@@ -113,7 +113,9 @@ def test_images_alone_can_be_predicted_and_not_trained_on(tmp_path: Path) -> Non
 def test_a_set_one_level_down_is_named(tmp_path: Path, layout: str) -> None:
     inner = _write(tmp_path / "DIR", _SETS[layout])
     (tmp_path / "__MACOSX").mkdir()
-    with pytest.raises(BadFile, match=f"the data are in a folder in it; give `{inner}`") as caught:
+    with pytest.raises(
+        BadFileError, match=f"the data are in a folder in it; give `{inner}`"
+    ) as caught:
         list_cases(tmp_path, Wanted())
     assert caught.value.finding.code == "data-one-level-down"
 
@@ -122,7 +124,7 @@ def test_several_sets_one_level_down_are_named(tmp_path: Path) -> None:
     for name in ("train", "test"):
         _write(tmp_path / name, {"images/1.png": "", "masks/1.png": ""})
     sentence = f"2 folders in it are one each; give one of `{tmp_path}/test`, `{tmp_path}/train`"
-    with pytest.raises(BadFile, match=sentence):
+    with pytest.raises(BadFileError, match=sentence):
         list_cases(tmp_path, Wanted())
 
 
@@ -134,11 +136,11 @@ def test_an_unknown_layout_is_refused_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_an_unknown_folder_is_refused_with_what_it_holds(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="but it holds nothing; put images in `images/`"):
+    with pytest.raises(BadFileError, match="but it holds nothing; put images in `images/`"):
         list_cases(tmp_path, Wanted())
     _write(tmp_path, {f"{name}.txt": "" for name in "abcdef"} | {"a_folder/x": ""})
     sentence = r"`index\.csv` or .*holds only `a\.txt`, `a_folder/`, .*, `d\.txt` and 2 more; put"
-    with pytest.raises(BadFile, match=sentence) as caught:
+    with pytest.raises(BadFileError, match=sentence) as caught:
         list_cases(tmp_path, Wanted())
     assert caught.value.finding.code == "not-recognised"
 
@@ -146,14 +148,14 @@ def test_an_unknown_folder_is_refused_with_what_it_holds(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["a.txt", "a.json"])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
     _write(tmp_path, {name: "{}"})
-    with pytest.raises(BadFile, match=f"but `{tmp_path / name}` is none; give its folder"):
+    with pytest.raises(BadFileError, match=f"but `{tmp_path / name}` is none; give its folder"):
         list_cases(tmp_path / name, Wanted())
 
 
 @pytest.mark.parametrize("layout", [None, *_SETS])
 @pytest.mark.parametrize("name", ["nothing", "x" * 300, "\0", "nothing.csv"])
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path, name: str, layout: str | None) -> None:
-    with pytest.raises(BadFile, match="There is no folder `"):
+    with pytest.raises(BadFileError, match="There is no folder `"):
         list_cases(tmp_path / name, Wanted(), layout=layout)
 
 

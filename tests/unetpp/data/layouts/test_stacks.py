@@ -7,7 +7,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts.stacks import list_cases, matches, num_pages
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import Pixels
@@ -126,7 +126,7 @@ def test_damaged_tif_raises_only_bad_file(challenge: Path, place: int, damage: b
     path = challenge / "damaged.tif"
     whole = (challenge / "train-volume.tif").read_bytes()
     path.write_bytes(whole[:place] + damage + whole[place + len(damage) :])
-    with contextlib.suppress(BadFile):
+    with contextlib.suppress(BadFileError):
         assert num_pages(path) > 0
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from unetpp.data.findings import BadFile
+from unetpp.data.findings import BadFileError
 from unetpp.data.layouts.volumes import as_slices, list_cases, matches, volume_shape
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.sources import CaseFiles, Pixels
@@ -185,7 +185,7 @@ def test_damaged_header_raises_only_bad_file(tmp_path: Path, place: int, damage:
     path = _write(tmp_path / "a.nii", np.zeros((3, 4, 5), np.uint8))
     whole = path.read_bytes()
     path.write_bytes(whole[:place] + damage + whole[place + len(damage) :])
-    with contextlib.suppress(BadFile):
+    with contextlib.suppress(BadFileError):
         assert min(volume_shape(path)) > 0
 
 
