@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 
 from studies import cli
@@ -27,6 +30,15 @@ _STUDIES = {
 }  # fmt: skip
 
 
+def _run(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["unetpp", *command])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code, capsys.readouterr().err
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", _STUDIES)
 def test_a_quick_study_scores_every_case(
@@ -39,10 +51,7 @@ def test_a_quick_study_scores_every_case(
     command = ["run", "nested_vs_plain", "--quick", "--data", str(_SHARED / folder), *options]
     command += [*scheme, "--arms", "unet", "--depth", "2", "--width", "2", "--device", "cpu"]
     command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
-    monkeypatch.setattr(sys, "argv", ["unetpp", *command])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    assert not stopped.value.code, capsys.readouterr().err
+    _run(command, monkeypatch, capsys)
     assert (tmp_path / "out/report/index.html").is_file()
     store = RecordStore.open_folder(tmp_path / "out", must_exist=True)
     manifest = store.manifest("nested_vs_plain")
@@ -60,3 +69,30 @@ def test_a_quick_study_scores_every_case(
     assert len({c.case for c in counts}) == manifest.dataset["num_cases"]
     assert {c.label for c in counts} == set(range(1, num_classes + 1))
     assert all(min(c.tp, c.fp, c.fn, c.tn) >= 0 for c in counts)
+
+
+@pytest.mark.filterwarnings("ignore:a Dice in:UserWarning")
+def test_volumes_are_predicted_where_they_lie_in_the_scanner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = _SHARED / "msd_hippocampus"
+    if not source.is_dir():
+        pytest.skip("UNETPP_SHARED has no msd_hippocampus")
+    names = sorted(path.name for path in (source / "images").iterdir())[:6]
+    for part in ("images", "masks"):
+        (tmp_path / "few" / part).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "few" / part / name).symlink_to(source / part / name)
+    few, out = str(tmp_path / "few"), str(tmp_path / "out")
+    tiny = ["--quick", "--depth", "1", "--width", "2", "--arms", "unet", "--device", "cpu"]
+    command = ["run", "nested_vs_plain", "--data", few, *_CLASSES, "--patch", "16", *tiny]
+    _run([*command, "--out", out, "--cache", str(tmp_path / "cache")], monkeypatch, capsys)
+    command = ["predict", out, few, "--arm", "unet", "--out", str(tmp_path / "masks")]
+    _run(command, monkeypatch, capsys)
+    for name in names:
+        image: Any = nibabel.load(source / "images" / name)  # pyright: ignore
+        (path,) = (tmp_path / "masks").rglob(name)
+        mask: Any = nibabel.load(path)  # pyright: ignore
+        assert mask.shape == image.shape
+        np.testing.assert_array_equal(mask.affine, image.affine)
+        assert set(np.unique(mask.dataobj)) <= {0, 1, 2}

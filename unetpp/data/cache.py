@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -84,22 +85,29 @@ def decode_listing(
         on_case: called with (done, total) after every case that is decoded.
 
     Raises:
-        UserError: the cache cannot be written.
+        UserError: the cache cannot be written, or a file changed while it was read.
     """
     assert listing.cases
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileHashes(cache / "files.sqlite") as hashes:
-            key, unreadable = _key(listing, size, hashes)
+        key, unreadable = _key(listing, size, cache)
         folder = cache / key
         with filelock.FileLock(cache / f"{key}.lock"):
             known = None if unreadable else _open(folder)
             if known is None:
-                return _build(listing, size, folder, on_case)
-    except OSError as error:
+                decoded = _build(listing, size, folder, on_case)
+                if _key(listing, size, cache)[0] != key:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    raise UserError(
+                        f"files must stay as they are while they are read, but some of "
+                        f"`{listing.folder}` changed; start again when nothing writes there"
+                    )
+                return decoded
+    except (OSError, sqlite3.Error) as error:
         raise UserError(
             f"decoded images are kept in the cache `{cache}`, but it cannot be used "
-            f"({error.strerror or error}); make room there, or name another with --cache"
+            f"({getattr(error, 'strerror', None) or error}); make room there, or name another "
+            "with --cache"
         ) from error
     meta = known.meta
     return Decoded(facts=meta.facts, findings=meta.findings, similar=meta.similar, arrays=known)
@@ -120,17 +128,18 @@ def _open(folder: Path) -> MappedArrays | None:
     return arrays if whole else None
 
 
-def _key(listing: Listing, size: tuple[int, ...] | None, hashes: FileHashes) -> tuple[str, bool]:
+def _key(listing: Listing, size: tuple[int, ...] | None, cache: Path) -> tuple[str, bool]:
     """The entry's name, and whether a file could not be read."""
     digest = hashlib.sha256()
     head = [_FORMAT, asdict(listing.labels), listing.mask_rule, listing.spatial_dims, size]
     digest.update(json.dumps(head).encode())
     unreadable = False
-    for case in listing.cases:
-        try:
-            digest.update(json.dumps(hashes.identity(case)).encode())
-        except OSError:
-            unreadable = True
+    with FileHashes(cache / "files.sqlite") as hashes:
+        for case in listing.cases:
+            try:
+                digest.update(json.dumps(hashes.identity(case)).encode())
+            except OSError:
+                unreadable = True
     return digest.hexdigest()[:32], unreadable
 
 

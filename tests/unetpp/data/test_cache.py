@@ -184,6 +184,24 @@ def test_a_cache_that_cannot_be_written_is_named(folder: Path) -> None:
         decode_listing(_listed(folder), size=None, cache=blocked)
 
 
+def test_a_file_that_changes_while_it_is_read_is_refused(folder: Path) -> None:
+    def spoil(done: int, _total: int) -> None:
+        if done == 3:
+            _write(folder / "masks/a.png", np.zeros((6, 8), np.uint8))
+
+    cache = folder.parent / "cache"
+    with pytest.raises(UserError, match=r"some of `.*set` changed; start again"):
+        decode_listing(_listed(folder), size=None, cache=cache, on_case=spoil)
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+
+
+def test_a_damaged_table_of_hashes_is_named(folder: Path) -> None:
+    (folder.parent / "cache").mkdir()
+    (folder.parent / "cache/files.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(UserError, match=r"cache `.*cache`, but it cannot be used .*--cache"):
+        _decoded(folder)
+
+
 def test_classes_and_planes_are_kept(tmp_path: Path) -> None:
     planes = np.zeros((2, 4, 6), np.uint8)
     planes[0, :2] = 1
