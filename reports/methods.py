@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from reports.records import StudyRecords, machine_line
-from unetpp.recipe import TrainRecipe
+from unetpp.recipe import Augmentation, TrainRecipe
 from unetpp.spec import GridSpec
 
 
@@ -15,9 +15,10 @@ def methods(study: StudyRecords) -> list[str]:
     return [
         _folds(study),
         _networks(study),
+        _feeding(recipe),
         _training(recipe, _weighing(study)),
         _augmentation(recipe),
-        _scoring(recipe),
+        _scoring(recipe, several=study.manifest.dataset["kind"] == "classes"),
     ]
 
 
@@ -164,13 +165,47 @@ def _augmentation(recipe: TrainRecipe) -> str:
     return (
         f"Augmentation, drawn anew for every image: mirroring with probability {changes.flip:g}, "
         f"rotation up to {changes.rotation:g} degrees, zoom {changes.zoom[0]:g} to "
-        f"{changes.zoom[1]:g}, contrast and brightness up to {changes.intensity:g}."
+        f"{changes.zoom[1]:g}, contrast and brightness up to {changes.intensity:g}"
+        f"{_stronger(changes)}."
     )
 
 
-def _scoring(recipe: TrainRecipe) -> str:
+def _stronger(changes: Augmentation) -> str:
+    """The changes that only a strong augmentation makes."""
+    phrases = {
+        f"tilts of volumes up to {changes.tilt:g} degrees": changes.tilt,
+        f"elastic deformation up to {changes.elastic:g} of the shortest side": changes.elastic,
+        f"gamma up to exp(+-{changes.gamma:g})": changes.gamma,
+        f"noise up to {changes.noise:g} deviations": changes.noise,
+        f"blur up to {changes.blur:g} pixels": changes.blur,
+    }
+    return "".join(f", {phrase}" for phrase, strength in phrases.items() if strength)
+
+
+def _feeding(recipe: TrainRecipe) -> str:
+    by = {
+        "case": "its own mean and deviation",
+        "dataset": "the mean and deviation of all pixels of the training cases",
+        "fixed": "the mean and deviation that the encoder was trained with",
+    }[recipe.normalisation.kind]
+    text = f"Each channel of an image was standardised by {by}."
+    if recipe.patch is None:
+        return text
+    sides = " x ".join(map(str, recipe.patch))
+    return (
+        f"{text} Networks were trained on patches of {sides} pixels, {recipe.foreground_share:.0%} "
+        "of them around foreground, and scored on whole cases by windows that overlap by half."
+    )
+
+
+def _scoring(recipe: TrainRecipe, *, several: bool) -> str:
+    rule = (
+        "Every pixel was given its likeliest class"
+        if several
+        else f"A pixel is foreground where its probability exceeds {recipe.threshold:g}"
+    )
     return (
         "The weights of the last epoch were scored: no epoch was picked by looking at the held-out "
-        f"fold. A pixel is foreground where its probability exceeds {recipe.threshold:g}; scoring "
-        "was in fp32. Which settings were tried before this study is not recorded."
+        f"fold. {rule}; scoring was in fp32. Which settings were tried before this study is not "
+        "recorded."
     )

@@ -257,6 +257,7 @@ def _manifest(
             "num_cases": len(dataset),
             "num_groups": len(set(dataset.groups)),
             "channels": dataset.in_channels,
+            "kind": dataset.labels.kind,
             "classes": list(dataset.labels.names),
             "size": _size_text(setting, bench),
             "foreground_share": _foreground_share(dataset),
@@ -282,7 +283,7 @@ def _manifest(
 def _flat(manifest: StudyManifest) -> dict[str, Any]:
     recipe = {k: v for k, v in json.loads(manifest.recipe).items() if k != "augmentation"}
     folds = {k: manifest.folds[k] for k in ("num_folds", "scheme", "group", "stratify")}
-    kept = ("name", "num_cases", "channels", "classes", "size")
+    kept = ("name", "num_cases", "channels", "kind", "classes", "size")
     data = {k: manifest.dataset[k] for k in kept}
     networks = {f"network of {arm.name}": arm.spec_id for arm in manifest.arms}
     return {

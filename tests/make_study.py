@@ -105,6 +105,7 @@ def make_manifest(
             "num_cases": num_cases,
             "num_groups": num_cases,
             "channels": 1,
+            "kind": "binary",
             "classes": ["foreground"],
             "size": f"resampled to {SIZE} x {SIZE} pixels",
             "foreground_share": 0.123,

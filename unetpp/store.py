@@ -167,7 +167,7 @@ class StudyManifest:
 
     Attributes:
         dataset: what a report says of the data: name, description, num_cases, num_groups,
-            channels, classes (their names), size (in words), foreground_share, num_empty.
+            channels, kind (of masks), classes (their names), size (in words), foreground_share, num_empty.
         folds: num_folds, seed, hash, sizes (held-out cases per fold), group, stratify.
     """
 

@@ -148,7 +148,8 @@ def _examine_listing(
     if options.stratify_column is not None:
         _require_column(listing, options.stratify_column)
     if not listing.cases:
-        findings = listing.findings or (_no_cases(listing),)
+        known = any(finding.weight == "error" for finding in listing.findings)
+        findings = listing.findings if known else (*listing.findings, _no_cases(listing))
         return Examined(listing=listing, decoded=None, findings=findings, dataset=None)
     size = _sides(options.size, listing.spatial_dims)
     decoded = decode_listing(listing, size=size, cache=options.cache, on_case=on_case)
