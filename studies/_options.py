@@ -14,14 +14,11 @@ from unetpp.errors import UserError
 if TYPE_CHECKING:
     from unetpp.data.loading import DataOptions
 
-_DATA = "How the data are read"
-
 Layout = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
         help="Layout of the folder, such as folder, nnunet or coco. Default: recognised.",
-        rich_help_panel=_DATA,
     ),
 ]
 Masks = Annotated[
@@ -30,37 +27,25 @@ Masks = Annotated[
         metavar="RULE",
         help="foreground (every value above 0), classes (value k is class k), one-hot or planes "
         "(one channel a class). Default: what the layout says, else foreground.",
-        rich_help_panel=_DATA,
     ),
 ]
 Classes = Annotated[
     str | None,
-    typer.Option(
-        metavar="A,B,..", help="Names of the classes, background left out.", rich_help_panel=_DATA
-    ),
+    typer.Option(metavar="A,B,..", help="Names of the classes, background left out."),
 ]
 Slices = Annotated[
     int | None,
-    typer.Option(
-        metavar="AXIS",
-        min=0,
-        max=2,
-        help="Take volumes as slices across this axis.",
-        rich_help_panel=_DATA,
-    ),
+    typer.Option(metavar="AXIS", min=0, max=2, help="Take volumes as slices across this axis."),
 ]
 SkipEmpty = Annotated[
     bool,
-    typer.Option(
-        "--skip-empty", help="Leave out slices without foreground.", rich_help_panel=_DATA
-    ),
+    typer.Option("--skip-empty", help="Leave out slices without foreground."),
 ]
 Size = Annotated[
     str | None,
     typer.Option(
         metavar="PIXELS",
         help="Resample every case to 96, 96x128, 32x32x32, or stored for the stored size.",
-        rich_help_panel=_DATA,
     ),
 ]
 Group = Annotated[
@@ -69,7 +54,6 @@ Group = Annotated[
         metavar="COLUMN",
         help="Column of the table whose cases stay in one fold (patient, video). Default: what "
         "the layout knows, or group, if there.",
-        rich_help_panel=_DATA,
     ),
 ]
 Stratify = Annotated[
@@ -77,20 +61,13 @@ Stratify = Annotated[
     typer.Option(
         metavar="COLUMN",
         help="Column of the table that the folds balance. Default: share of foreground.",
-        rich_help_panel=_DATA,
     ),
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder of decoded images. Default: the user's cache folder.",
-        rich_help_panel=_DATA,
-    ),
+    typer.Option(metavar="DIR", help="Folder of decoded images. Default: the user's cache folder."),
 ]
 
-
-_FOLDS = "How the cases are divided"
 
 Split = Annotated[
     Literal["k-fold", "leave-one-group-out", "blocks", "given"],
@@ -98,25 +75,21 @@ Split = Annotated[
         metavar="SCHEME",
         help="k-fold, leave-one-group-out, blocks (contiguous slices of a stack), or given (by "
         "the data: a column fold, or splits_final.json).",
-        rich_help_panel=_FOLDS,
     ),
 ]
 Folds = Annotated[
     int | None,
-    typer.Option(metavar="K", min=2, help="Folds of the cross-validation.", rich_help_panel=_FOLDS),
+    typer.Option(metavar="K", min=2, help="Folds of the cross-validation."),
 ]
 Repeats = Annotated[
     int,
-    typer.Option(
-        metavar="R", min=1, help="Rounds of k-fold, each dealt anew.", rich_help_panel=_FOLDS
-    ),
+    typer.Option(metavar="R", min=1, help="Rounds of k-fold, each dealt anew."),
 ]
 TestShare = Annotated[
     float,
     typer.Option(
         metavar="SHARE",
         help="Share of the cases that is set aside before the folds and never used here.",
-        rich_help_panel=_FOLDS,
     ),
 ]
 Gap = Annotated[
@@ -125,7 +98,6 @@ Gap = Annotated[
         metavar="N",
         min=0,
         help="With blocks: slices beside a held-out block that are not trained on.",
-        rich_help_panel=_FOLDS,
     ),
 ]
 
