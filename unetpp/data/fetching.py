@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,14 +23,6 @@ from unetpp.data.open_sets import OpenSet
 from unetpp.errors import UserError
 
 _CHUNK = 2**20
-# Far above the largest set here; what claims more is no data set.
-_MOST_FILES = 10**6
-_MOST_BYTES = 2**38
-_DAMAGED = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
-    RuntimeError,  # encrypted, or compressed in a way that is not known
-    *(FileExistsError, NotADirectoryError),  # two files of one name, or a file that is a folder too
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
