@@ -82,8 +82,10 @@ def _distinct(values: pd.Series) -> str:
 
 
 def _unit(study: StudyRecords) -> str:
-    """What no fold divides: the named column, a group of the data itself, or "" for single cases."""
+    """What no fold divides: a column, a group of the data itself, or "" for single cases."""
     data = study.manifest.dataset
+    if study.manifest.folds["divides_groups"]:
+        return ""
     named = study.manifest.folds["group"]
     return str(named) if named else "group" if data["num_groups"] < data["num_cases"] else ""
 

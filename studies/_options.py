@@ -160,6 +160,21 @@ def parse_sides(text: str | None, *, default: tuple[int, ...] | None) -> tuple[i
     return tuple(map(int, parts))
 
 
+def parse_patch(text: str | None) -> tuple[int, ...] | None:
+    """Sides of a patch; None where nothing is said.
+
+    Raises:
+        UserError: on anything but sides.
+    """
+    sides = parse_sides(text, default=None)
+    if text is not None and sides is None:
+        raise UserError(
+            f"a patch has sides in pixels, but --patch is {text}; write --patch 96, or leave it "
+            "out to feed whole cases"
+        )
+    return sides
+
+
 def embedded_side(text: str | None, default: int) -> int:
     """The side of embedded images, which are square.
 

@@ -29,6 +29,7 @@ from studies._options import (
     TestShare,
     data_options,
     embedded_side,
+    parse_patch,
     parse_sides,
     warn_ignored,
 )
@@ -243,7 +244,7 @@ def run(
         repeats=repeats,
         test_share=test_share,
         gap=gap,
-        patch=parse_sides(patch, default=None),
+        patch=parse_patch(patch),
         normalise=normalise,
         augment=augment,
         encoder=encoder,

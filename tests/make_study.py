@@ -121,6 +121,7 @@ def make_manifest(
             "train_sizes": [num_cases - size for size in sizes],
             "num_set_aside": 0,
             "group": None,
+            "divides_groups": False,
             "stratify": None,
         },
         seed=0,

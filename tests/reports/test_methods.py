@@ -60,3 +60,14 @@ def test_several_classes_are_told(tmp_path: Path) -> None:
     )
     assert "Every pixel was given its likeliest class; scoring" in text
     assert "per case and class (anterior, posterior; each counts once)" in text
+
+
+@pytest.mark.parametrize(("divides", "told"), [(False, True), (True, False)])
+def test_a_group_is_called_undivided_only_where_it_is(
+    tmp_path: Path, *, divides: bool, told: bool
+) -> None:
+    manifest = make_manifest()
+    folds = {**manifest.folds, "group": "video", "divides_groups": divides}
+    make_study(tmp_path, manifest=replace(manifest, folds=folds), overlays=False, latencies=False)
+    text = " ".join(methods(load_study(tmp_path)))
+    assert ("never dividing a video" in text) == told

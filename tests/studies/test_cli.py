@@ -143,6 +143,7 @@ def test_a_folder_made_with_another_setting_is_refused_with_what_differs(unetpp,
         ),
         (["run", "nested_vs_plain", "--encoder", "convnext_atto"], "a depth of at most 3"),
         (["run", "nested_vs_plain", "--lr", "0"], "`learning_rate`"),
+        (["run", "nested_vs_plain", "--patch", "stored"], "--patch is stored; write --patch 96"),
         (["run", "nested_vs_plain", "--encoder-rate", "0.1"], "`--encoder-rate` needs an encoder"),
         (
             ["run", "nested_vs_plain", "--encoder=test_resnet", "--encoder-rate=0"],

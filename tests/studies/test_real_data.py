@@ -39,6 +39,8 @@ def _run(
     assert not stopped.value.code, capsys.readouterr().err
 
 
+# DSB 2018 has one embryo twice.
+@pytest.mark.filterwarnings("ignore:Cases that are nearly the same image:UserWarning")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", _STUDIES)
 def test_a_quick_study_scores_every_case(

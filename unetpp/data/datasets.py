@@ -110,6 +110,8 @@ class Dataset:
         labels: what the masks hold.
         arrays: the pixels.
         given_folds: held-out case ids of each fold, where the data bring folds; not hashed.
+        group_column: the column that the groups are from, None where they are from none; not
+            hashed.
         mask_rule: how stored values became classes; not hashed.
         fed_size: *S that every case was resized to, None where they are as stored; not hashed.
         hash: sha256 (hex) over names, groups, strata, labels and pixels, so that the same content
@@ -124,6 +126,7 @@ class Dataset:
     arrays: CaseArrays
     labels: Labels = BINARY
     given_folds: tuple[tuple[str, ...], ...] = ()
+    group_column: str | None = None
     mask_rule: MaskRule = "foreground"
     fed_size: tuple[int, ...] | None = None
     hash: str = field(init=False)

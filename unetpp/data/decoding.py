@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -60,6 +60,18 @@ def decode_picture(source: Pixels, *, as_labels: bool) -> Stored:
     return dataclasses.replace(stored, findings=findings) if findings else stored
 
 
+def cell_value(cell: TableCell) -> Any:
+    """What a cell holds: the path of a file, its bytes, a Pillow image, or numbers of any kind."""
+    # Without the other columns a row is decoded without its other pictures.
+    table = cell.table
+    if hasattr(table, "select_columns"):
+        table = table.select_columns([cell.column])
+    value = table[cell.row][cell.column]
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    return Path(value) if isinstance(value, str) else value
+
+
 def decode_cell(cell: TableCell, *, as_labels: bool) -> Stored:
     """The picture in a row of a table: a Pillow image, the bytes of a file, or numbers.
 
@@ -71,15 +83,9 @@ def decode_cell(cell: TableCell, *, as_labels: bool) -> Stored:
         BadFileError: whatever is wrong with it; the path names row and column.
     """
     path = Path(f"{cell.column}, row {cell.row}")
-    # Without the other columns a row is decoded without its other pictures.
-    table = cell.table
-    if hasattr(table, "select_columns"):
-        table = table.select_columns([cell.column])
-    value = table[cell.row][cell.column]
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    if isinstance(value, str):
-        return decode_picture(Pixels(path=Path(value)), as_labels=as_labels)
+    value = cell_value(cell)
+    if isinstance(value, Path):
+        return decode_picture(Pixels(path=value), as_labels=as_labels)
     if isinstance(value, bytes) and value:
         stream = BytesIO(value)
         kind = _format_of(stream, path)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from unetpp.data.copies import copies
 from unetpp.data.facts import CaseFacts
 from unetpp.data.findings import Finding, Weight
 from unetpp.data.loading import Examined
@@ -50,7 +51,8 @@ def look_at_whole(
     facts, name = decoded.facts, listing.folder.resolve().name
     assert facts
     group_of = dict(zip((fact.id for fact in facts), groups, strict=True))
-    found = [*_same_pictures(facts, group_of), *_similar_across_groups(examined, group_of)]
+    # With a dataset they were found when it was made, as training says them too.
+    found = [] if examined.dataset is not None else copies(facts, decoded.similar, groups)
     if not any(any(fact.class_pixels) for fact in facts):
         # That is an error of its own, found when the set was read.
         return found
@@ -64,55 +66,6 @@ def look_at_whole(
         *_too_few(facts, name),
         *_no_groups(examined, group_of, name),
     ]
-
-
-def _same_pictures(facts: tuple[CaseFacts, ...], group_of: dict[str, str]) -> Iterable[Finding]:
-    cases_of: dict[str, list[CaseFacts]] = {}
-    for fact in facts:
-        # Empty slices of a volume are alike and no copies.
-        if any(fact.deviation):
-            cases_of.setdefault(fact.picture, []).append(fact)
-    for same in cases_of.values():
-        if len(same) < 2:
-            continue
-        first = same[0]
-        other = next((fact for fact in same if fact.content != first.content), None)
-        if other is not None:
-            yield _finding(
-                "warning",
-                "one-image-two-masks",
-                f"An image should have one mask, but `{first.id}` and `{other.id}` are the same "
-                "image with different masks; keep the right one.",
-            )
-            continue
-        apart = len({group_of[fact.id] for fact in same}) > 1
-        more = f" (and {len(same) - 2} more)" if len(same) > 2 else ""
-        yield _finding(
-            "warning",
-            "exact-duplicate",
-            f"An image should be there once, but `{first.id}` and `{same[1].id}`{more} are the "
-            f"same{' in different groups' if apart else ''}; keep one.",
-        )
-
-
-def _similar_across_groups(examined: Examined, group_of: dict[str, str]) -> Iterable[Finding]:
-    assert examined.decoded is not None
-    facts = examined.decoded.facts
-    apart = [
-        (pair.similarity, facts[pair.first].id, facts[pair.second].id)
-        for pair in examined.decoded.similar
-        if group_of[facts[pair.first].id] != group_of[facts[pair.second].id]
-        and facts[pair.first].picture != facts[pair.second].picture
-    ]
-    if apart:
-        similarity, first, second = max(apart)
-        yield _finding(
-            "warning",
-            "near-duplicate-across-groups",
-            f"Cases of different groups should differ, but {_count(len(apart), 'pair')} may be the "
-            f"same scene, most of all `{first}` and `{second}` (correlation {similarity:.3f}); "
-            "look at them, and give those that are one group in the table.",
-        )
 
 
 def _doubtful_masks(facts: tuple[CaseFacts, ...], name: str, *, binary: bool) -> Iterable[Finding]:

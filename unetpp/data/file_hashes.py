@@ -11,7 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
+from unetpp.data.decoding import cell_value
 from unetpp.data.sources import (
     CaseFiles,
     ClassMasks,
@@ -78,8 +80,20 @@ class FileHashes:
         if isinstance(source, Outlines):
             return {**asdict(source), "path": None}
         assert isinstance(source, TableCell)
-        picture = np.asarray(source.table[source.row][source.column])
-        return [picture.shape, hashlib.sha256(picture.tobytes()).hexdigest()]
+        return self._cell(cell_value(source))
+
+    def _cell(self, value: Any) -> Any:
+        if isinstance(value, Path):
+            return self._hash(value)
+        if isinstance(value, bytes):
+            return ["bytes", _sha256(value)]
+        if isinstance(value, Image.Image):
+            palette = value.getpalette() if value.mode in ("P", "PA") else None
+            return ["picture", value.mode, value.size, palette, _sha256(value.tobytes())]
+        array = np.asarray(value)
+        # Of objects the bytes are places in memory.
+        content = repr(value).encode() if array.dtype.hasobject else array.tobytes()
+        return ["array", str(array.dtype), array.shape, _sha256(content)]
 
     def _hash(self, path: Path) -> str:
         name = str(path.resolve())
@@ -99,3 +113,7 @@ class FileHashes:
         if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
             self._new.append((name, stamp, content))
         return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from unetpp.data.cache import Decoded, decode_listing
+from unetpp.data.copies import copies
 from unetpp.data.datasets import Dataset
 from unetpp.data.duplicates import clusters, join_groups
 from unetpp.data.facts import CaseFacts
@@ -37,8 +38,8 @@ class DataOptions:
             None keeps the stored sizes.
         group_column: column that must not be divided; None is the layout's own, else "group"
             where there is such a column, else every case is its own group.
-        stratify_column: column that the folds balance; where it is the group column too, every
-            case is its own group. None is terciles of the foreground share (of the group's mean).
+        stratify_column: column that the folds balance; where it is what would be the group column
+            by default, every case is its own group. None is terciles of the foreground share (of the group's mean).
     """
 
     folder: Path
@@ -155,6 +156,7 @@ def _examine_listing(
     decoded = decode_listing(listing, size=size, cache=options.cache, on_case=on_case)
     findings = [*listing.findings, *decoded.findings, *_without_foreground(listing, decoded)]
     if group_column == options.stratify_column:
+        _check_not_both(options)
         group_column = None
     if group_column is None:
         groups = [case.id for case in listing.cases]
@@ -166,7 +168,8 @@ def _examine_listing(
         if group_column is None:
             groups, joined = _join(listing, decoded, groups)
             findings += joined
-        dataset = _dataset(listing, decoded, tuple(groups), options, size)
+        findings += copies(decoded.facts, decoded.similar, groups)
+        dataset = _dataset(listing, decoded, tuple(groups), group_column, options, size)
     return Examined(listing=listing, decoded=decoded, findings=tuple(findings), dataset=dataset)
 
 
@@ -204,6 +207,7 @@ def _dataset(
     listing: Listing,
     decoded: Decoded,
     groups: tuple[str, ...],
+    group_column: str | None,
     options: DataOptions,
     size: tuple[int, ...] | None,
 ) -> Dataset:
@@ -230,6 +234,7 @@ def _dataset(
         labels=listing.labels,
         arrays=decoded.arrays,
         given_folds=listing.given_folds or (),
+        group_column=group_column,
         mask_rule=listing.mask_rule,
         fed_size=size,
     )
@@ -252,6 +257,15 @@ def _group_column(listing: Listing, column: str | None) -> str | None:
     if listing.group_column is not None:
         return listing.group_column
     return "group" if listing.cases and "group" in listing.cases[0].columns else None
+
+
+def _check_not_both(options: DataOptions) -> None:
+    column = options.group_column
+    if column is not None:
+        raise UserError(
+            f"a group stays in one fold and a stratum is spread over all, but `{column}` was named "
+            "as both; leave out --group or --stratify"
+        )
 
 
 def _require_column(listing: Listing, column: str) -> None:

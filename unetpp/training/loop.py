@@ -69,12 +69,7 @@ def train(
     curve: list[EpochLog] = []
     with gradients_as_wanted(model, recipe):
         optimizer = make_optimizer(model, recipe)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=recipe.epochs * training.num_batches(recipe),
-            pct_start=_WARM_UP,
-        )
+        schedule = _one_cycle(optimizer, recipe.epochs * training.num_batches(recipe))
         for epoch in range(1, recipe.epochs + 1):
             begin = time.perf_counter()
             to_training_mode(model, recipe)
@@ -97,6 +92,20 @@ def train(
             if on_epoch is not None:
                 on_epoch(log)
     return tuple(curve)
+
+
+def _one_cycle(
+    optimizer: torch.optim.Optimizer, num_steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """The learning rate of each group rises to its own within `_WARM_UP` of the steps, then falls."""
+    # Torch divides by the steps of the rise less one: a rise of one step begins at the peak.
+    rise = _WARM_UP if num_steps * _WARM_UP != 1 else 0.0
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=num_steps,
+        pct_start=rise,
+    )
 
 
 def _check_finite(train_loss: float, epoch: int) -> None:

@@ -293,7 +293,7 @@ def test_empty_masks_stop_the_folds(tmp_path: Path) -> None:
             "dsb2018",
             {"stratify_column": "group"},
             SplitPlan(num_folds=5, seed=0),
-            {"near-duplicate-across-groups", "objects-too-small-as-fed", "mixed-sizes"},
+            {"near-duplicates-grouped", "objects-too-small-as-fed", "mixed-sizes"},
         ),
         ("cvc_clinicdb", {}, SplitPlan(num_folds=5, seed=0), set()),
         ("isbi2012_em", {}, SplitPlan(scheme="blocks", num_folds=5, seed=0), set()),

@@ -141,6 +141,14 @@ def test_the_last_epoch_is_always_looked_at_and_only_about_twelve_are(epochs: in
     assert looked == [log.epoch for log in curve if log.held_out_dice is not None]
 
 
+@pytest.mark.parametrize("num_steps", range(1, 12))
+def test_any_number_of_steps_has_a_learning_rate(num_steps: int):
+    data = _discs(1, size=8)
+    recipe = TrainRecipe(epochs=num_steps, augmentation=None)
+    _, curve = _trained(data, data, recipe, spec=unet(plain_encoder(1, width=1)))
+    assert len(curve) == num_steps
+
+
 def test_nothing_to_find_has_no_dice():
     data = _discs(2)
     empty = _with_masks(data, np.zeros_like)
