@@ -10,7 +10,7 @@ from pathlib import Path
 from unetpp.data.decoding import decode_picture
 from unetpp.data.files import is_nifti, suffix_of
 from unetpp.data.findings import BadFileError, Finding
-from unetpp.data.labels import Labels, MaskRule
+from unetpp.data.labels import BINARY, Labels, MaskRule
 from unetpp.data.layouts.pairing import id_of
 from unetpp.data.layouts.recognise import list_cases
 from unetpp.data.layouts.stacks import num_pages
@@ -22,6 +22,8 @@ from unetpp.trained import FedAs
 
 # The rule of masks is the model's: no user asked for it here.
 _NOT_ASKED = ("mask-rule-ignored", "class-names-ignored")
+# These name their classes in a file; they take other names as new names in the same order.
+_NAMED_IN_A_FILE = ("nnunet", "msd", "coco")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +33,14 @@ class Given:
     Attributes:
         cases: sorted by id.
         labels, mask_rule: how the masks are read.
+        listed: the cases as they lie, with masks that are not compared; nothing of them may be
+            overwritten.
     """
 
     cases: tuple[CaseFiles, ...]
     labels: Labels
     mask_rule: MaskRule
+    listed: tuple[CaseFiles, ...]
 
 
 def given_images(
@@ -53,22 +58,16 @@ def given_images(
         UserError: there are none, or they are volumes and the network is for images, or the other
             way round.
     """
-    asked = Wanted(
-        mask_rule=fed_as.mask_rule,
-        class_names=() if fed_as.mask_rule == "foreground" else fed_as.labels.names,
-        slice_axis=slice_axis,
-        masks_required=False,
-    )
+    plain = Wanted(slice_axis=slice_axis, masks_required=False)
     if layout is None and place.is_file() and suffix_of(place.name):
         one = CaseFiles(id=id_of(place.name), image=(Pixels(path=place),), mask=None)
-        cases, findings = as_slices([one], asked)
+        cases, findings = as_slices([one], plain)
         axes = 3 if is_nifti(place) and slice_axis is None else 2
-        given = Given(cases=cases, labels=fed_as.labels, mask_rule=fed_as.mask_rule)
+        given = Given(cases=cases, labels=fed_as.labels, mask_rule=fed_as.mask_rule, listed=cases)
     else:
-        listing = _listing(place, asked, layout)
-        axes, findings, cases = listing.spatial_dims, listing.findings, listing.cases
-        given = Given(cases=cases, labels=listing.labels, mask_rule=listing.mask_rule)
-        given = _comparable(given, fed_as, place)
+        listing = _listing(place, plain, fed_as, layout)
+        axes, findings = listing.spatial_dims, listing.findings
+        given = _comparable(listing, fed_as, place)
     _warn(findings)
     if not given.cases:
         errors = [finding.text for finding in findings if finding.weight == "error"]
@@ -78,19 +77,36 @@ def given_images(
     return replace(given, cases=tuple(sorted(pages, key=lambda case: case.id)))
 
 
-def _listing(place: Path, asked: Wanted, layout: str | None) -> Listing:
+def _listing(place: Path, plain: Wanted, fed_as: FedAs, layout: str | None) -> Listing:
+    """The cases with the names of classes that the layout has, or else with the network's."""
+    rule, names = fed_as.mask_rule, fed_as.labels.names
+    as_network = replace(plain, mask_rule=rule)
+    if rule == "foreground" and names == BINARY.names:
+        # All that is no background: whatever the classes are called.
+        return list_cases(place, as_network, layout=layout)
+    found = list_cases(place, plain, layout=layout)
+    if found.layout in _NAMED_IN_A_FILE:
+        # Whether outlines may overlap is not a question of names.
+        return list_cases(place, as_network, layout=layout) if rule == "planes" else found
     try:
-        return list_cases(place, asked, layout=layout)
+        return list_cases(place, replace(as_network, class_names=names), layout=layout)
     except UserError:
         # Masks of other classes than the model's are no reason not to predict.
-        plain = Wanted(slice_axis=asked.slice_axis, masks_required=False)
-        return list_cases(place, plain, layout=layout)
+        return found
 
 
-def _comparable(given: Given, fed_as: FedAs, place: Path) -> Given:
-    """As it is given, without masks where these say something else than the network does."""
+def _comparable(listing: Listing, fed_as: FedAs, place: Path) -> Given:
+    """As it is listed, without masks where these say something else than the network does."""
     kind, names = fed_as.labels.kind, fed_as.labels.names
-    same = given.labels.kind == kind and (kind == "binary" or given.labels.names == names)
+    given = Given(
+        cases=listing.cases,
+        labels=listing.labels,
+        mask_rule=listing.mask_rule,
+        listed=listing.cases,
+    )
+    # A name that no file says is a word for the one class that there is.
+    any_name = kind == "binary" and listing.layout not in _NAMED_IN_A_FILE
+    same = given.labels.kind == kind and (any_name or given.labels.names == names)
     if same or all(case.mask is None for case in given.cases):
         return given
     warnings.warn(

@@ -21,7 +21,7 @@ from unetpp.data.files import damaged, is_nifti
 from unetpp.data.findings import BadFileError
 from unetpp.data.labels import Labels
 from unetpp.data.layouts.pairing import id_of, shown
-from unetpp.data.sources import CaseFiles, MaskSource, Pixels
+from unetpp.data.sources import CaseFiles, ClassMasks, MaskSource, ObjectMasks, Pixels, TableCell
 from unetpp.errors import UserError
 
 TABLE = "predictions.csv"
@@ -93,12 +93,26 @@ def _page(case: CaseFiles) -> int:
 # --- where files may go
 
 
-def check_out(out: Path, targets: Sequence[Target], labels: Labels, *, overwrite: bool) -> None:
+def check_out(
+    out: Path,
+    targets: Sequence[Target],
+    labels: Labels,
+    *,
+    overwrite: bool,
+    listed: Sequence[CaseFiles] = (),
+) -> None:
     """Nothing, where every file can be written and none is lost.
 
+    Args:
+        out: the folder of results.
+        targets: what is to be written.
+        labels: of the masks.
+        overwrite: whether the folder may hold files.
+        listed: cases whose files must stay too, such as masks that are not compared.
+
     Raises:
-        UserError: the folder is a file or holds something, or images lie in it, or a name would
-            lead out of it, or two files would have one name.
+        UserError: the folder is a file or holds something, or images or given masks lie in it, or
+            a name would lead out of it, or two files would have one name.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"--out must be a folder, but `{out}` is a file; name another")
@@ -107,7 +121,8 @@ def check_out(out: Path, targets: Sequence[Target], labels: Labels, *, overwrite
             f"--out must be empty, but `{out}` is not; name another folder, or pass --overwrite"
         )
     root = out.resolve()
-    for path in (path for target in targets for case in target.cases for path in _sources(case)):
+    cases = [*(case for target in targets for case in target.cases), *listed]
+    for path in (path for case in cases for path in _sources(case)):
         if path.resolve().is_relative_to(root):
             raise UserError(
                 f"--out must not hold what is read, but `{shown(path)}` lies in `{out}`; name "
@@ -139,8 +154,17 @@ def _stays_in(root: Path, name: str) -> bool:
 
 
 def _sources(case: CaseFiles) -> list[Path]:
-    found: tuple[MaskSource | None, ...] = (*case.image, case.mask)
-    return [part.path for part in found if isinstance(part, Pixels)]
+    return [path for part in (*case.image, case.mask) for path in _files_of(part)]
+
+
+def _files_of(part: MaskSource | None) -> list[Path]:
+    if part is None or isinstance(part, TableCell):
+        return []
+    if isinstance(part, ObjectMasks):
+        return list(part.paths)
+    if isinstance(part, ClassMasks):
+        return [file.path for file in part.files if file is not None]
+    return [part.path]
 
 
 # --- writing

@@ -99,13 +99,17 @@ def _of_study(place: Path, arm: str | None, fold: int | None) -> tuple[list[Path
     folders = [_weights(place, study, arm, index) for index in chosen]
     if len(chosen) == 1:
         text = f"the network of `{arm}` in `{place}` that fold {chosen[0] + 1} was held out of"
-        trained_on = f"the network was trained on the cases of all folds but {chosen[0] + 1}"
+        # Repeats, gaps and given folds leave out others too, so no more than this is true.
+        trained_on = (
+            f"the network was not trained on the cases of fold {chosen[0] + 1}, but was trained on "
+            "others of these cases"
+        )
     else:
         text = (
             f"the mean of the probabilities of {len(chosen)} networks of `{arm}` in `{place}`, one "
             f"a fold ({', '.join(_shown(chosen))} of {study.num_folds})"
         )
-        trained_on = "each case of the folds was trained on by some of these networks"
+        trained_on = "a case held out of one of these networks may be one that another trained on"
     return folders, text, trained_on
 
 

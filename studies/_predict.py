@@ -18,6 +18,7 @@ from studies._progress import Reporter
 from unetpp.data.cases import RawCase
 from unetpp.data.findings import BadFileError
 from unetpp.data.labels import Labels
+from unetpp.data.layouts.pairing import shown
 from unetpp.data.reading import read_case
 from unetpp.data.sources import CaseFiles
 from unetpp.errors import UserError
@@ -59,7 +60,7 @@ def predict_command(asked: Asked, reporter: Reporter) -> str:
     )
     targets = plan_targets(given.cases)
     labels = chosen.fed_as.labels
-    check_out(asked.out, targets, labels, overwrite=asked.overwrite)
+    check_out(asked.out, targets, labels, overwrite=asked.overwrite, listed=given.listed)
     rows: list[tuple[object, ...]] = []
     failed: list[str] = []
     with reporter.counting("predicting") as on_case:
@@ -87,7 +88,7 @@ def predict_command(asked: Asked, reporter: Reporter) -> str:
     with_masks = any(case.mask is not None for case in given.cases)
     if with_masks and chosen.trained_on is not None:
         warnings.warn(
-            f"a Dice in `{TABLE}` is a test only for cases that no fold was trained on: "
+            f"a Dice in `{TABLE}` is a test only for cases that were not trained on: "
             f"{chosen.trained_on}",
             stacklevel=2,
         )
@@ -146,11 +147,17 @@ def _of_class(mask: NDArray[np.uint8], index: int, labels: Labels) -> NDArray[np
 
 
 def _write_table(path: Path, rows: Sequence[tuple[object, ...]]) -> None:
-    # Names of files may hold bytes that are no UTF-8; they stay as they are.
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(_COLUMNS)
-        writer.writerows(rows)
+    try:
+        # Names of files may hold bytes that are no UTF-8; they stay as they are.
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(_COLUMNS)
+            writer.writerows(rows)
+    except OSError as error:
+        raise UserError(
+            f"results must be writable, but `{shown(path)}` is not ({error.strerror or error}); "
+            "name another --out"
+        ) from None
 
 
 def _text(out: Path, chosen: Chosen, targets: Sequence[Target], num_cases: int) -> str:
@@ -161,5 +168,5 @@ def _text(out: Path, chosen: Chosen, targets: Sequence[Target], num_cases: int) 
         f"Table: {out / TABLE}",
     ]
     if chosen.trained_on is not None:
-        lines.insert(1, f"Of the study's own cases this is no test: {chosen.trained_on}.")
+        lines.insert(1, f"Of the study's own cases: {chosen.trained_on}.")
     return "\n".join(lines)

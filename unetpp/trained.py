@@ -123,7 +123,8 @@ def save_trained(
         recipe: how it was trained.
 
     Raises:
-        UserError: when `folder` is a file, or holds something else.
+        UserError: when `folder` is a file, or holds something else, or an earlier network could
+            neither be replaced nor put back; then the sentence says where it is.
     """
     # The name on the model's card is that of the folder, so links and dots are followed now.
     folder = Path(folder).resolve()
@@ -142,11 +143,35 @@ def save_trained(
         whole = part / folder.name
         save_pretrained(model, whole, recipe=recipe)
         (whole / DATA_FILE).write_bytes(_DATA_JSON.dump_json(described, indent=2) + b"\n")
-        if folder.exists():
-            folder.rename(part / "before")
-        whole.rename(folder)
+        # Beside the part, which is removed whatever happens.
+        _replace(folder, whole, part.with_suffix(".before"))
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _replace(folder: Path, whole: Path, before: Path) -> None:
+    """Move `whole` to `folder`; what is there is at `before` meanwhile, and comes back if it fails."""
+    try:
+        if folder.exists():
+            # Of a process that was killed when the new network was in its place.
+            shutil.rmtree(before, ignore_errors=True)
+            folder.rename(before)
+        whole.rename(folder)
+    except BaseException:
+        if before.exists() and not folder.exists():
+            _put_back(folder, before)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _put_back(folder: Path, before: Path) -> None:
+    try:
+        before.rename(folder)
+    except OSError as error:
+        raise UserError(
+            f"a trained network is replaced as a whole, but {folder} could not be "
+            f"({error.strerror or error}); the earlier one is in {before}, move it back"
+        ) from error
 
 
 def _is_replaceable(folder: Path) -> bool:

@@ -25,7 +25,7 @@ from studies._mask_files import Target, check_out
 from unetpp.data.folds import make_folds
 from unetpp.data.labels import BINARY, Labels
 from unetpp.data.loading import DataOptions, load_dataset
-from unetpp.data.sources import CaseFiles, Pixels
+from unetpp.data.sources import CaseFiles, ClassMasks, ObjectMasks, Outlines, Pixels
 from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
 from unetpp.metrics.overlap import dice
@@ -168,7 +168,8 @@ def test_a_stored_run_predicts_exactly_what_was_scored(predict, study, tmp_path,
         assert np.count_nonzero(mask & truth) == counts.tp
         assert np.count_nonzero(mask) == counts.tp + counts.fp == int(row["pixels"])
         assert float(row["dice"]) == pytest.approx(dice(counts.tp, counts.fp, counts.fn), abs=1e-6)
-    assert f"was trained on the cases of all folds but {fold + 1}" in err
+    assert f"was not trained on the cases of fold {fold + 1}, but was trained on others" in err
+    assert "all folds but" not in err
 
 
 def test_without_a_fold_the_networks_of_all_folds_are_averaged(predict, study, tmp_path):
@@ -178,7 +179,9 @@ def test_without_a_fold_the_networks_of_all_folds_are_averaged(predict, study, t
     assert code == 0
     assert "the mean of the probabilities of 2 networks of `nested`" in out
     assert "(1, 2 of 2)" in out
-    assert "warning: a Dice in `predictions.csv` is a test only for cases that no fold" in err
+    assert "warning: a Dice in `predictions.csv` is a test only for cases that were not" in err
+    assert "a case held out of one of these networks may be one that another trained on" in err
+    assert "each case" not in err + out
     models = [load_run(bench, spec, fold) for fold in (0, 1)]
     for name, index in (("c0", 0), ("c7", 7)):
         [raw] = bench.dataset.images([index])
@@ -348,6 +351,58 @@ def test_masks_of_other_classes_are_left_alone_with_a_warning(predict, tmp_path)
     assert [row["dice"] for row in table(tmp_path / "p")] == [""]
 
 
+def make_named(folder: Path, layout: str, names: tuple[str, ...], image: np.ndarray) -> Path:
+    """One image whose class k is the k-th band of columns, of the layout; the path of its truth."""
+    bands = np.zeros(image.shape, np.uint8)
+    for k in range(len(names)):
+        bands[2:10, 4 * k : 4 * k + 4] = k + 1
+    if layout == "nnunet":
+        described = {
+            "channel_names": {"0": "grey"},
+            "labels": {"background": 0} | {name: k + 1 for k, name in enumerate(names)},
+            "numTraining": 1,
+            "file_ending": ".png",
+        }
+        (folder / "labelsTr").mkdir(parents=True)
+        (folder / "dataset.json").write_text(json.dumps(described))
+        save_png(folder / "imagesTr" / "a_0000.png", image)
+        save_png(folder / "labelsTr" / "a.png", bands)
+        return folder / "labelsTr" / "a.png"
+    boxes = [[4 * k, 2, 4 * k + 4, 2, 4 * k + 4, 10, 4 * k, 10] for k in range(len(names))]
+    height, width = image.shape
+    described = {
+        "images": [{"id": 1, "file_name": "a.png", "height": height, "width": width}],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(names)],
+        "annotations": [
+            {"id": k + 1, "image_id": 1, "category_id": k + 1, "iscrowd": 0, "segmentation": [box]}
+            for k, box in enumerate(boxes)
+        ],
+    }
+    save_png(folder / "a.png", image)
+    (folder / "annotations.json").write_text(json.dumps(described))
+    return folder / "annotations.json"
+
+
+@pytest.mark.parametrize("layout", ["nnunet", "coco"])
+@pytest.mark.parametrize("labels", [CLASSES, APART, BINARY, Labels(kind="binary", names=("rim",))])
+def test_classes_that_a_file_names_are_compared_only_by_the_same_names(
+    predict, tmp_path, layout, labels
+):
+    """Of a network for all that is no background the names do not matter."""
+    model = save_level(tmp_path / "net", (0.3, 0.61)[: len(labels.names)], labels=labels)
+    orders = {"same": labels.names, "turned": labels.names[::-1], "other": ("x", "y")}
+    # Where regions are not meant, stored indices exclude each other.
+    kind_fits = labels != APART or layout == "coco"
+    for name, names in orders.items():
+        make_named(tmp_path / name, layout, names, gray(12, 17))
+        code, _, err = predict(model, name, "--layout", layout, "--out", f"p-{name}")
+        assert code == 0, err
+        fits = labels == BINARY or (kind_fits and names == labels.names)
+        assert ("are not compared, as their classes are" in err) is not fits
+        scores = [row["dice"] for row in table(tmp_path / f"p-{name}")]
+        assert [bool(score) for score in scores] == len(labels.names) * [fits]
+
+
 # --- volumes and pages
 
 
@@ -508,6 +563,60 @@ def test_images_are_never_overwritten_with_their_masks(predict, tmp_path):
         sentence = refusal(predict(model, "d", "--out", out, "--overwrite"))
         assert "must not hold what is read" in sentence
     assert (tmp_path / "d" / "images" / "a.png").read_bytes() == before
+
+
+def test_masks_that_are_given_are_never_overwritten(predict, tmp_path):
+    """Masks a class in ml, masks an object in dsb, and masks that are not even compared."""
+    image = gray(16, 20)
+    several, one = save_level(tmp_path / "2", (0.3, 0.6), labels=APART), save_level(tmp_path / "1")
+    save_png(tmp_path / "ml" / "images" / "a.png", image)
+    save_png(tmp_path / "ml" / "masks" / "core" / "a.png", image // 200)
+    save_png(tmp_path / "ml" / "masks" / "rim" / "other.png", image // 200)
+    save_png(tmp_path / "dsb" / "a" / "images" / "a.png", image)
+    save_png(tmp_path / "dsb" / "a" / "masks" / "1.png", image // 200)
+    save_png(tmp_path / "dsb" / "a" / "masks" / "2.png", image // 250)
+    truth = make_named(tmp_path / "nn", "nnunet", ("x", "y"), image)
+    save_level(tmp_path / "other", (0.3, 0.6), labels=CLASSES)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    for model, data, out in (
+        (several, "ml", "ml/masks"),
+        (one, "ml", "ml/masks/core"),
+        (one, "dsb", "dsb/a/masks"),
+        (one, "nn", truth.parent),
+        (tmp_path / "other", "nn", truth.parent),
+    ):
+        sentence = refusal(predict(model, data, "--out", out, "--overwrite"))
+        assert "must not hold what is read" in sentence
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Pixels(path=Path("out/m.png")),
+        ObjectMasks(paths=(Path("m.png"), Path("out/n.png"))),
+        ClassMasks(files=(None, Pixels(path=Path("out/m.png")))),
+        Outlines(path=Path("out/m.json"), height=8, width=8, objects=()),
+    ],
+)
+def test_every_file_of_a_mask_is_guarded(tmp_path, monkeypatch, mask):
+    monkeypatch.chdir(tmp_path)
+    case = CaseFiles(id="a", image=(Pixels(path=Path("a.png")),), mask=mask)
+    target = Target(name="a.png", kind="png", cases=(case,), source=None)
+    with pytest.raises(UserError, match="must not hold what is read"):
+        check_out(Path("out"), [target], BINARY, overwrite=True)
+    bare = replace(target, cases=(replace(case, mask=None),))
+    check_out(Path("out"), [bare], BINARY, overwrite=True)
+    with pytest.raises(UserError, match="must not hold what is read"):
+        check_out(Path("out"), [bare], BINARY, overwrite=True, listed=[case])
+
+
+def test_a_table_that_cannot_be_written_is_one_sentence(predict, tmp_path):
+    model = save_level(tmp_path / "net")
+    save_png(tmp_path / "a.png", gray(8, 8))
+    (tmp_path / "p" / "predictions.csv").mkdir(parents=True)
+    sentence = refusal(predict(model, "a.png", "--out", "p", "--overwrite"))
+    assert "results must be writable, but `p/predictions.csv` is not (Is a directory)" in sentence
 
 
 def case_named(name: str, path: Path) -> CaseFiles:

@@ -122,6 +122,29 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_network_that_cannot_be_replaced_is_never_lost(tmp_path, monkeypatch, comes_back):
+    model = level_network()
+    folder = tmp_path / "net"
+    save_trained(model, fed_plainly(model), folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    rename, refused = Path.rename, []
+
+    def fail(self, target):
+        if Path(target) == folder and not (comes_back and refused):
+            refused.append(self)
+            raise OSError(13, "Permission denied")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    sentence = "Permission denied" if comes_back else "the earlier one is in .*before, move it back"
+    with pytest.raises(OSError if comes_back else UserError, match=sentence):
+        save_trained(level_network((0.9,)), fed_plainly(model), folder)
+    [kept] = tmp_path.iterdir()
+    assert (kept == folder) is comes_back
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+
+
 def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     model = level_network()

@@ -3,8 +3,8 @@
 TARGET/SOURCE.txt    address, hash, date and terms of what lies beside it
 TARGET/...           the data set as it was handed out, in a layout that is read
 
-While it is made, all lies in TARGET.part: a download appears whole or not at all, and is kept there
-until it is unpacked.
+While it is made, all lies in .TARGET.unetpp-part beside it: a data set appears whole or not at all,
+and what was downloaded is kept there until it is unpacked.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from unetpp.data.open_sets import OpenSet
 from unetpp.errors import UserError
 
 _CHUNK = 2**20
+# All that is in the folder where a set is made. What a stopped download leaves is in the first.
+_OWN = _DOWNLOAD, _UNPACKED, _READY = "download", "unpacked", "ready"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,23 +45,27 @@ def fetch(chosen: OpenSet, target: Path, *, show_progress: bool) -> Fetched:
         show_progress: of the download, on stderr.
 
     Raises:
-        UserError: `target` is not empty, the download fails, or it has another hash.
+        UserError: `target` is not empty, the folder in which it is made holds something else, the
+            download fails, or it has another hash.
         BadFileError: the archive is damaged or unsafe; it is then removed.
     """
     _require_empty(target)
-    part = target.with_name(f"{target.name}.part")
-    archive = part / chosen.file
+    part = target.with_name(f".{target.name}.unetpp-part")
+    download = part / _DOWNLOAD
+    archive = download / chosen.file
     with _disk_errors(target):
-        part.mkdir(parents=True, exist_ok=True)
+        _require_own(part)
+        download.mkdir(parents=True, exist_ok=True)
         try:
-            _download(chosen, part, show_progress=show_progress)
+            _download(chosen, download, show_progress=show_progress)
         except UserError:
             with suppress(OSError):
+                download.rmdir()
                 part.rmdir()
             raise
         with archive.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        unpacked, ready = part / "unpacked", part / "ready"
+        unpacked, ready = part / _UNPACKED, part / _READY
         for left in (unpacked, ready):
             shutil.rmtree(left, ignore_errors=True)
         try:
@@ -90,6 +96,19 @@ def _require_empty(target: Path) -> None:
         raise UserError(
             f"data are fetched into a folder that is empty or not there, and `{target}` is no such; "
             "remove it, or give another one with --out"
+        )
+
+
+def _require_own(part: Path) -> None:
+    """Nothing, where all in `part` was left by an attempt before: it is removed in the end."""
+    if part.is_dir() and not part.is_symlink():
+        strange = next((path for path in sorted(part.iterdir()) if path.name not in _OWN), None)
+    else:
+        strange = part if part.is_symlink() or part.exists() else None
+    if strange is not None:
+        raise UserError(
+            f"`{part}` must be a folder of a download that was stopped, or not there, but "
+            f"`{strange}` is something else; move it away, or give another folder with --out"
         )
 
 

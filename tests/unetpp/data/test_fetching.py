@@ -206,6 +206,34 @@ def test_a_folder_that_holds_something_is_refused_and_kept(tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_a_folder_of_the_name_and_part_is_kept(served: tuple[Path, str], tmp_path: Path) -> None:
+    _zip(served[0] / "stage1_train.zip", _nuclei())
+    (tmp_path / "here.part").mkdir()
+    (tmp_path / "here.part" / "mine.txt").write_text("x")
+    fetch(_set("dsb2018", served[1]), tmp_path / "here", show_progress=False)
+    assert (tmp_path / "here.part" / "mine.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_what_is_not_of_a_download_is_refused_and_kept(
+    kind: str, served: tuple[Path, str], tmp_path: Path
+) -> None:
+    _zip(served[0] / "stage1_train.zip", _nuclei())
+    part = tmp_path / ".here.unetpp-part"
+    if kind == "folder":
+        part.mkdir()
+        (part / "mine.txt").write_text("x")
+    elif kind == "file":
+        part.write_text("x")
+    else:
+        part.symlink_to(served[0])
+    with pytest.raises(UserError, match=r"of a download that was stopped.*something else; move"):
+        fetch(_set("dsb2018", served[1]), tmp_path / "here", show_progress=False)
+    assert part.exists()
+    assert kind != "folder" or (part / "mine.txt").read_text() == "x"
+    assert not (tmp_path / "here").exists()
+
+
 @pytest.mark.parametrize("name", [".", "..", "/"])
 def test_a_folder_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="a folder that is empty or not there"):
@@ -248,7 +276,7 @@ def test_a_page_instead_of_an_archive_is_refused_and_not_kept(
     with pytest.raises(BadFileError, match=r"must be a whole \.zip file, but is not") as got:
         fetch(_set("dsb2018", served[1]), tmp_path / "here", show_progress=False)
     assert got.value.finding.code == "damaged-archive"
-    assert not list(tmp_path.glob("here.part/*.zip"))
+    assert not list(tmp_path.glob(".here*/**/*.zip"))
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

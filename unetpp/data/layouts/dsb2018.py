@@ -13,7 +13,6 @@ from pathlib import Path
 
 from unetpp.data.files import finding, has_error, is_nifti, suffix_of
 from unetpp.data.findings import BadFileError, Finding
-from unetpp.data.layouts.folders import labels_of
 from unetpp.data.layouts.pairing import shown, without_copies
 from unetpp.data.layouts.volumes import as_slices
 from unetpp.data.layouts.walking import (
@@ -24,7 +23,7 @@ from unetpp.data.layouts.walking import (
     require_readable,
     walk,
 )
-from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.layouts.wanted import Wanted, labels_of
 from unetpp.data.sources import CaseFiles, Listing, ObjectMasks, Pixels
 from unetpp.errors import UserError
 

@@ -22,7 +22,6 @@ from unetpp.data.files import (
     suffix_of,
 )
 from unetpp.data.findings import BadFileError, Finding
-from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts import pairing
 from unetpp.data.layouts.class_folders import (
     class_folders,
@@ -30,7 +29,7 @@ from unetpp.data.layouts.class_folders import (
     paired_with_classes,
 )
 from unetpp.data.layouts.pairing import Found, shown
-from unetpp.data.layouts.volumes import as_slices, labels_without_names
+from unetpp.data.layouts.volumes import as_slices
 from unetpp.data.layouts.walking import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -43,7 +42,7 @@ from unetpp.data.layouts.walking import (
     require_readable,
     walk,
 )
-from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.layouts.wanted import Wanted, labels_of
 from unetpp.data.sources import CaseFiles, ClassMasks, Listing, ObjectMasks, Pixels
 from unetpp.errors import UserError
 
@@ -195,22 +194,6 @@ def _require_some(
 
 
 # --- shared with the other layouts of files
-
-
-def labels_of(wanted: Wanted) -> tuple[Labels, MaskRule, list[Finding]]:
-    """How masks are read where the layout does not say it, and a warning for names without use.
-
-    Raises:
-        UserError: classes are wanted but not named.
-    """
-    labels, mask_rule = labels_without_names(wanted)
-    if mask_rule != "foreground" or len(wanted.class_names) < 2:
-        return labels, mask_rule, []
-    text = (
-        f"Masks read as 'foreground' have one class; the names {', '.join(wanted.class_names)} are "
-        "ignored, choose 'classes', 'one-hot' or 'planes' to use them."
-    )
-    return labels, mask_rule, [finding("warning", "class-names-ignored", None, text)]
 
 
 def as_one_kind(

@@ -13,7 +13,7 @@ from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.labels import Labels, MaskRule
 from unetpp.data.layouts.pairing import shown
 from unetpp.data.layouts.walking import is_file
-from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.layouts.wanted import Wanted, unused_names
 from unetpp.errors import UserError
 
 MAX_JSON_BYTES = 2**30
@@ -144,16 +144,18 @@ def labels_as_wanted(
         may_overlap: whether "planes" has a meaning, as for outlines.
 
     Raises:
-        UserError: `wanted` names another number of classes, or the names are empty or doubled.
+        UserError: `wanted` names another number of classes, or a class by the name of another, or
+            the names are empty or doubled.
     """
     if wanted.mask_rule == "foreground":
         name = wanted.class_names[0] if len(wanted.class_names) == 1 else "foreground"
-        return Labels(kind="binary", names=(name,)), "foreground", []
+        return Labels(kind="binary", names=(name,)), "foreground", unused_names(wanted)
     if wanted.class_names and len(wanted.class_names) != len(names):
         raise UserError(
             f"`{short(file)}` has {len(names)} classes ({short(', '.join(names))}), but "
             f"{len(wanted.class_names)} were named ({', '.join(wanted.class_names)}); name as many."
         )
+    _refuse_other_order(file, names, wanted.class_names)
     chosen = wanted.class_names or tuple(names)
     if wanted.mask_rule == "planes" and may_overlap:
         return Labels(kind="multilabel", names=chosen), "planes", []
@@ -169,6 +171,16 @@ def labels_as_wanted(
     )
     ignored = finding("warning", "mask-rule-ignored", file, text)
     return labels, "classes", [ignored]
+
+
+def _refuse_other_order(file: Path, names: Sequence[str], chosen: Sequence[str]) -> None:
+    pairs = zip(names, chosen, strict=False)
+    if any(name != new and new in names for name, new in pairs):
+        raise UserError(
+            f"The classes of `{short(file)}` are {short(', '.join(names))} in the order of their "
+            f"values, but {', '.join(chosen)} were named, which gives a class the name of another; "
+            "name them in the order of the file, or leave --classes out."
+        )
 
 
 def duplicate_case(file: Path, name: str) -> Finding:

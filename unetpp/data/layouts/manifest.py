@@ -23,11 +23,11 @@ from pathlib import Path, PurePosixPath
 from unetpp.data.files import NIFTI_SUFFIXES, PICTURE_SUFFIXES, finding, suffix_of
 from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.csv_tables import Row, read_table
-from unetpp.data.layouts.folders import as_one_kind, labels_of
+from unetpp.data.layouts.folders import as_one_kind
 from unetpp.data.layouts.given_folds import folds_of_columns
 from unetpp.data.layouts.pairing import id_of, long_id, shown, without_copies
 from unetpp.data.layouts.walking import is_file
-from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.layouts.wanted import Wanted, labels_of
 from unetpp.data.sources import CaseFiles, Listing, Pixels
 
 NAMES = ("index.csv", "manifest.csv")

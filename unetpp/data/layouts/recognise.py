@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unetpp.data.files import suffix_of
@@ -21,8 +21,8 @@ from unetpp.data.layouts import (
 )
 from unetpp.data.layouts.pairing import shown
 from unetpp.data.layouts.walking import entries, folders_in, is_file, is_folder, require_readable
-from unetpp.data.layouts.wanted import Wanted
-from unetpp.data.sources import Listing
+from unetpp.data.layouts.wanted import Wanted, skip_empty_ignored
+from unetpp.data.sources import CaseFiles, Listing, Pixels
 from unetpp.errors import UserError
 
 _MOST_NAMES = 5
@@ -79,7 +79,7 @@ READERS = (
     ),
     Reader(
         name="stacks",
-        looks_for="`NAME-volume.tif`",
+        looks_for="`NAME-volume.tif`, or tifs of as many pages in `images/` and `masks/`",
         matches=stacks.matches,
         list_cases=stacks.list_cases,
     ),
@@ -110,21 +110,33 @@ def list_cases(folder: Path, wanted: Wanted, *, layout: str | None = None) -> Li
         UserError: the folder is not there or of no layout, or `layout` is not the name of one, or
             the layout's reader cannot list it.
     """
+    listing = _reader(folder, layout)(folder, wanted)
+    # Without cases, what kept them out is told already.
+    if wanted.keep_empty or not listing.cases or any(map(_is_slice, listing.cases)):
+        return listing
+    return replace(listing, findings=(*listing.findings, skip_empty_ignored()))
+
+
+def _is_slice(case: CaseFiles) -> bool:
+    return any(isinstance(part, Pixels) and part.axis is not None for part in case.image)
+
+
+def _reader(folder: Path, layout: str | None) -> Callable[[Path, Wanted], Listing]:
     if layout is not None:
         reader = _by_name(layout)
         _require_there(folder)
-        return reader.list_cases(folder, wanted)
+        return reader.list_cases
     _require_there(folder)
     reader = _first_match(folder)
     if reader is not None:
-        return reader.list_cases(folder, wanted)
+        return reader.list_cases
     if not is_folder(folder):
         raise _no_data_file(folder)
     require_readable(folder)
     inner = [place for place in folders_in(folder) if _first_match(place) is not None]
     if not inner and any(suffix_of(path.name) for path in entries(folder)):
         # Images alone: enough to predict, and else the reader says what lacks.
-        return folders.list_cases(folder, wanted)
+        return folders.list_cases
     raise _nothing_recognised(folder, inner)
 
 

@@ -13,24 +13,34 @@ from pathlib import Path
 from unetpp.data.files import damaged, finding, has_error, open_file, suffix_of
 from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.pairing import shown, without_copies
-from unetpp.data.layouts.volumes import labels_without_names
 from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named
-from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.layouts.wanted import Wanted, labels_of
 from unetpp.data.sources import CaseFiles, Listing, Pixels
 from unetpp.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")
+# One damaged stack does not hide the others, and a folder of many pictures is not read through.
+_MOST_TRIED = 5
 _NAME = re.compile(r"(.+)-volume", re.DOTALL)
 
 
 def matches(folder: Path) -> bool:
-    """Whether `folder` has a NAME-volume.tif, or images of which the first has several pages."""
+    """Whether `folder` has a NAME-volume.tif, or images whose masks have as many pages, over one.
+
+    An image whose mask is of another kind may store its channels as pages, so the layout "folder"
+    reads it.
+    """
     if _is_challenge(folder):
         return True
-    images = first_named(folder, IMAGE_FOLDERS)
-    first = next(iter(_tifs(images)), None)
+    images = _by_stem(first_named(folder, IMAGE_FOLDERS))[0]
+    masks = _by_stem(first_named(folder, MASK_FOLDERS))[0]
+    paired = [(path, masks[name]) for name, path in images.items() if name in masks]
+    return any(_is_stack(image, mask) for image, mask in paired[:_MOST_TRIED])
+
+
+def _is_stack(image: Path, mask: Path) -> bool:
     try:
-        return first is not None and num_pages(first) > 1
+        return num_pages(image) == num_pages(mask) > 1
     except BadFileError:
         return False
 
@@ -41,8 +51,9 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     Raises:
         UserError: there is no stack, or masks need names of classes.
     """
-    labels, mask_rule = labels_without_names(wanted)
-    stacks, findings = _stacks(folder)
+    labels, mask_rule, findings = labels_of(wanted)
+    stacks, more = _stacks(folder)
+    findings += more
     cases: list[CaseFiles] = []
     for name, (image, mask) in stacks.items():
         # The challenge never gave the labels of its test stack away, so lacking them is no fault.

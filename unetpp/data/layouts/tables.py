@@ -13,8 +13,7 @@ from typing import Any
 from unetpp.data.files import finding
 from unetpp.data.findings import Finding
 from unetpp.data.layouts.pairing import shown, without_copies
-from unetpp.data.layouts.volumes import labels_without_names
-from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.layouts.wanted import Wanted, labels_of, skip_empty_ignored
 from unetpp.data.sources import CaseFiles, Listing, TableCell
 from unetpp.errors import UserError
 
@@ -35,12 +34,15 @@ def list_table(
             classes.
     """
     _check_table(table)
-    labels, mask_rule = labels_without_names(wanted)
+    labels, mask_rule, findings = labels_of(wanted)
     _check_columns(table, image_column, mask_column, wanted)
-    cases, findings = _cases(table, image_column, mask_column)
+    cases, more = _cases(table, image_column, mask_column)
+    findings += more
     if wanted.slice_axis is not None:
         text = "A slice axis is ignored, as the pictures of a table are no volumes."
         findings.append(finding("warning", "slice-axis-ignored", None, text))
+    if not wanted.keep_empty:
+        findings.append(skip_empty_ignored())
     return Listing(
         folder=Path(_name(table)),
         layout="table",

@@ -17,18 +17,23 @@ from numpy.typing import NDArray
 
 from unetpp.data.files import damaged, finding, is_nifti, open_file
 from unetpp.data.findings import BadFileError, Finding
-from unetpp.data.labels import BINARY, Labels, MaskRule
 from unetpp.data.layouts.pairing import Found, id_of, pair, shown
-from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named
-from unetpp.data.layouts.wanted import Wanted
+from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named, walk
+from unetpp.data.layouts.wanted import Wanted, labels_of
 from unetpp.data.nifti import read_nifti
 from unetpp.data.sources import CaseFiles, ClassMasks, Listing, MaskSource, Pixels
 from unetpp.errors import UserError
 
 
 def matches(folder: Path) -> bool:
-    """Whether `folder` has a folder of images with NIfTI files in it."""
-    return bool(_volumes(first_named(folder, IMAGE_FOLDERS)))
+    """Whether `folder` has NIfTI files right in its folder of images, and none deeper down.
+
+    Volumes in folders of masks, which may be classes, or of images are for the layout "folder".
+    """
+    images, masks = first_named(folder, IMAGE_FOLDERS), first_named(folder, MASK_FOLDERS)
+    return (
+        bool(_volumes(images)) and not _has_volumes_below(images) and not _has_volumes_below(masks)
+    )
 
 
 def list_cases(folder: Path, wanted: Wanted) -> Listing:
@@ -37,7 +42,7 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
     Raises:
         UserError: a folder is missing or holds no NIfTI file, or masks need names of classes.
     """
-    labels, mask_rule = labels_without_names(wanted)
+    labels, mask_rule, ignored_names = labels_of(wanted)
     images = first_named(folder, IMAGE_FOLDERS)
     masks = first_named(folder, MASK_FOLDERS)
     if images is None or (masks is None and wanted.masks_required):
@@ -70,32 +75,18 @@ def list_cases(folder: Path, wanted: Wanted) -> Listing:
         mask_rule=mask_rule,
         spatial_dims=3 if wanted.slice_axis is None else 2,
         group_column=None if wanted.slice_axis is None else "group",
-        findings=(*_ignored([images, masks]), *findings, *more),
+        findings=(*ignored_names, *_ignored([images, masks]), *findings, *more),
     )
-
-
-def labels_without_names(wanted: Wanted) -> tuple[Labels, MaskRule]:
-    """How masks are read where the layout does not name the classes: only `wanted` knows.
-
-    Raises:
-        UserError: classes are wanted but not named.
-    """
-    rule = wanted.mask_rule or "foreground"
-    if rule == "foreground":
-        one = len(wanted.class_names) == 1
-        return (Labels(kind="binary", names=wanted.class_names) if one else BINARY), rule
-    if not wanted.class_names:
-        raise UserError(
-            f"Masks read as {rule!r} must have named classes, but none are named; name them with "
-            "--classes a,b"
-        )
-    kind = "multilabel" if rule == "planes" else "classes"
-    return Labels(kind=kind, names=wanted.class_names), rule
 
 
 def _volumes(folder: Path | None) -> list[Found]:
     paths = entries(folder) if folder else []
     return [Found(id=id_of(path.name), path=path) for path in paths if is_nifti(path)]
+
+
+def _has_volumes_below(folder: Path | None) -> bool:
+    files = walk(folder)[0] if folder else []
+    return any("/" in file.id and is_nifti(file.path) for file in files)
 
 
 def _ignored(folders: Sequence[Path | None]) -> list[Finding]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unetpp.data.labels import MaskRule
+from unetpp.data.files import finding
+from unetpp.data.findings import Finding
+from unetpp.data.labels import BINARY, Labels, MaskRule
+from unetpp.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,3 +26,46 @@ class Wanted:
     slice_axis: int | None = None
     keep_empty: bool = True
     masks_required: bool = True
+
+
+def labels_of(wanted: Wanted) -> tuple[Labels, MaskRule, list[Finding]]:
+    """How masks are read where the layout does not name the classes, as only `wanted` knows.
+
+    Returns:
+        The classes, the rule, and a warning where several names have no use.
+
+    Raises:
+        UserError: classes are wanted but not named.
+    """
+    rule = wanted.mask_rule or "foreground"
+    if rule == "foreground":
+        one = len(wanted.class_names) == 1
+        labels = Labels(kind="binary", names=wanted.class_names) if one else BINARY
+        return labels, rule, unused_names(wanted)
+    if not wanted.class_names:
+        raise UserError(
+            f"Masks read as {rule!r} must have named classes, but none are named; name them with "
+            "--classes a,b"
+        )
+    kind = "multilabel" if rule == "planes" else "classes"
+    return Labels(kind=kind, names=wanted.class_names), rule, []
+
+
+def unused_names(wanted: Wanted) -> list[Finding]:
+    """A warning where several classes are named, but masks are read as "foreground"."""
+    if len(wanted.class_names) < 2:
+        return []
+    text = (
+        f"Masks read as 'foreground' have one class; the names {', '.join(wanted.class_names)} are "
+        "ignored, choose --masks classes (or one-hot or planes) to use them."
+    )
+    return [finding("warning", "class-names-ignored", None, text)]
+
+
+def skip_empty_ignored() -> Finding:
+    """That empty slices are to be left out where no volume is sliced."""
+    text = (
+        "Cases without foreground are kept, as --skip-empty leaves out slices of volumes only and "
+        "none was sliced; name an axis of volumes with --slices, or leave --skip-empty out."
+    )
+    return finding("warning", "skip-empty-ignored", None, text)

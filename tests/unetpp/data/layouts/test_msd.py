@@ -109,6 +109,24 @@ def test_classes_may_be_renamed_but_not_counted_otherwise(folder: Path) -> None:
         list_cases(folder, Wanted(class_names=("x",)))
 
 
+def test_names_of_the_json_in_another_order_are_refused(folder: Path) -> None:
+    same = ("anterior", "posterior")
+    assert list_cases(folder, Wanted(class_names=same)).labels.names == same
+    for other in (("posterior", "anterior"), ("x", "anterior")):
+        sentence = (
+            r"are anterior, posterior in the order of their values, but "
+            rf"{', '.join(other)} were named.*name them in the order of the file"
+        )
+        with pytest.raises(UserError, match=sentence):
+            list_cases(folder, Wanted(class_names=other))
+
+
+def test_names_beside_one_foreground_are_ignored_with_a_warning(folder: Path) -> None:
+    wanted = Wanted(mask_rule="foreground", class_names=("x", "y"))
+    findings = list_cases(folder, wanted).findings
+    assert [(f.weight, f.code) for f in findings] == [("warning", "class-names-ignored")]
+
+
 def test_rule_that_does_not_apply_is_ignored_with_a_warning(folder: Path) -> None:
     listing = list_cases(folder, Wanted(mask_rule="planes"))
     assert listing.mask_rule == "classes"

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -104,6 +105,52 @@ def test_images_alone_can_be_predicted_and_not_trained_on(tmp_path: Path) -> Non
     assert [case.id for case in listing.cases] == ["a", "b"]
     with pytest.raises(UserError, match=r"holds 2 images, first .*a\.png`, and no mask; put"):
         list_cases(tmp_path, Wanted())
+
+
+def _write_volume(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.zeros((3, 4, 5), np.uint8)
+    array[1] = 1
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+
+
+def test_channels_stored_as_pages_are_images_of_a_folder(tmp_path: Path) -> None:
+    _write(tmp_path, {"images/a.tif": 12, "masks/a.png": ""})
+    listing = list_cases(tmp_path, Wanted())
+    assert (listing.layout, [case.id for case in listing.cases]) == ("folder", ["a"])
+    assert listing.findings == ()
+
+
+def test_volumes_with_a_folder_a_class_are_recognised(tmp_path: Path) -> None:
+    for name in ("images/v0", "masks/one/v0", "masks/two/v0"):
+        _write_volume(tmp_path / f"{name}.nii.gz")
+    listing = list_cases(tmp_path, Wanted())
+    assert (listing.layout, listing.labels.names) == ("folder", ("one", "two"))
+    assert [case.id for case in listing.cases] == ["v0"]
+    assert listing.findings == ()
+
+
+@pytest.mark.parametrize("layout", _SETS)
+def test_leaving_out_empty_slices_is_ignored_where_none_are_made(
+    tmp_path: Path, layout: str
+) -> None:
+    folder = _write(tmp_path, _SETS[layout])
+    listing = list_cases(folder, Wanted(keep_empty=False))
+    plain = list_cases(folder, Wanted())
+    assert listing.cases == plain.cases
+    (warning,) = [f for f in listing.findings if f not in plain.findings]
+    assert (warning.weight, warning.code) == ("warning", "skip-empty-ignored")
+
+
+@pytest.mark.parametrize("slice_axis", [None, 0])
+def test_leaving_out_empty_slices_has_no_warning_where_they_are_made(
+    tmp_path: Path, slice_axis: int | None
+) -> None:
+    for name in ("images/a", "masks/a"):
+        _write_volume(tmp_path / f"{name}.nii.gz")
+    findings = list_cases(tmp_path, Wanted(slice_axis=slice_axis, keep_empty=False)).findings
+    code = "skip-empty-ignored" if slice_axis is None else "empty-slices"
+    assert [f.code for f in findings] == [code]
 
 
 # --- what is refused
@@ -237,6 +284,7 @@ def _plant(folder: Path, tree: list[tuple[list[str], str | bytes]]) -> None:
         mask_rule=st.sampled_from([None, "classes", "planes"]),
         class_names=st.sampled_from([(), ("x",), ("x", "y")]),
         slice_axis=st.sampled_from([None, 0]),
+        keep_empty=st.booleans(),
         masks_required=st.booleans(),
     ),
 )

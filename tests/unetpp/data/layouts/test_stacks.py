@@ -82,7 +82,8 @@ def test_two_folders_of_stacks_are_paired_by_stem(tmp_path: Path) -> None:
 
 
 def test_images_of_one_page_are_no_stacks(tmp_path: Path) -> None:
-    _write(tmp_path / "images/a.tif", 1)
+    for name in ("images/a.tif", "masks/a.tif"):
+        _write(tmp_path / name, 1)
     assert not matches(tmp_path)
     (tmp_path / "images/a.tif").write_bytes(b"no tif")
     assert not matches(tmp_path)
@@ -160,3 +161,28 @@ def test_empty_folder_is_refused(tmp_path: Path) -> None:
     assert not matches(tmp_path)
     with pytest.raises(UserError, match="must hold stacks"):
         list_cases(tmp_path, Wanted())
+
+
+def test_names_without_a_rule_of_masks_are_ignored_with_a_warning(challenge: Path) -> None:
+    listing = list_cases(challenge, Wanted(class_names=("x", "y")))
+    assert listing.labels.names == ("foreground",)
+    (warning,) = [f for f in listing.findings if f.weight == "warning"]
+    assert warning.code == "class-names-ignored"
+    assert "the names x, y are ignored, choose --masks classes" in warning.text
+
+
+def test_only_labels_of_as_many_pages_make_a_stack(tmp_path: Path) -> None:
+    _write(tmp_path / "images/a.tif", 12)
+    assert not matches(tmp_path)
+    _write(tmp_path / "masks/a.tif", 1)
+    assert not matches(tmp_path)
+    _write(tmp_path / "masks/a.tif", 12)
+    assert matches(tmp_path)
+
+
+def test_one_damaged_stack_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _write(tmp_path / f"images/{name}.tif", 2)
+        _write(tmp_path / f"masks/{name}.tif", 2)
+    (tmp_path / "images/a.tif").write_bytes(b"no tif")
+    assert matches(tmp_path)

@@ -180,3 +180,14 @@ def test_splits_of_the_real_library_are_refused(real_table: Any) -> None:
         _list(datasets.DatasetDict(train=real_table))
     with pytest.raises(UserError, match="without streaming"):
         _list(real_table.to_iterable_dataset())
+
+
+def test_names_without_a_rule_of_masks_are_ignored_with_a_warning() -> None:
+    listing = _list(_Table(image=_pictures(), label=_pictures()), class_names=("x", "y"))
+    assert [(f.weight, f.code) for f in listing.findings] == [("warning", "class-names-ignored")]
+
+
+def test_leaving_out_empty_slices_is_ignored_with_a_warning() -> None:
+    listing = _list(_Table(image=_pictures(), label=_pictures()), keep_empty=False)
+    assert len(listing.cases) == 3
+    assert [(f.weight, f.code) for f in listing.findings] == [("warning", "skip-empty-ignored")]

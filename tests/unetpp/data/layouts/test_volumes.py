@@ -208,3 +208,19 @@ def test_folder_of_pictures_does_not_match(tmp_path: Path) -> None:
     (tmp_path / "images/a.png").write_bytes(b"")
     assert not matches(tmp_path)
     assert not matches(tmp_path / "nowhere")
+
+
+def test_names_without_a_rule_of_masks_are_ignored_with_a_warning(folder: Path) -> None:
+    listing = list_cases(folder, Wanted(class_names=("x", "y")))
+    assert listing.labels.names == ("foreground",)
+    (warning,) = [f for f in listing.findings if f.weight == "warning"]
+    assert warning.code == "class-names-ignored"
+    assert "the names x, y are ignored, choose --masks classes" in warning.text
+
+
+@pytest.mark.parametrize("below", ["masks/one", "masks/one/two", "images/patient"])
+def test_volumes_in_folders_below_are_for_another_layout(folder: Path, below: str) -> None:
+    (folder / below).mkdir(parents=True)
+    assert matches(folder)
+    _write(folder / below / "a.nii.gz", np.ones(_SHAPE, np.uint8))
+    assert not matches(folder)
