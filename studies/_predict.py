@@ -25,6 +25,7 @@ from unetpp.errors import UserError
 from unetpp.metrics.overlap import count_overlap, dice
 from unetpp.trained import predict_raw
 from unetpp.training.device import resolve_device
+from unetpp.training.predict import of_class
 
 _COLUMNS = ("case", "class", "file", "pixels", "dice")
 
@@ -129,21 +130,15 @@ def _rows(
 ) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for index, name in enumerate(labels.names):
-        found = _of_class(mask, index, labels)
+        found = of_class(mask[None], index + 1, labels)
         score = ""
         if raw.mask is not None:
-            truth = _of_class(raw.mask, index, labels)
-            counts = count_overlap(found[None], truth[None])
+            counts = count_overlap(found, of_class(raw.mask[None], index + 1, labels))
             value = float(dice(counts.tp, counts.fp, counts.fn)[0])
             score = "" if np.isnan(value) else f"{value:.6f}"
         file = files[index if labels.kind == "multilabel" else 0]
         rows.append((raw.id, name, file, int(np.count_nonzero(found)), score))
     return rows
-
-
-def _of_class(mask: NDArray[np.uint8], index: int, labels: Labels) -> NDArray[np.bool_]:
-    """Where the class is, [*S], in a mask [M, *S]."""
-    return mask[index] > 0 if labels.kind == "multilabel" else mask[0] == index + 1
 
 
 def _write_table(path: Path, rows: Sequence[tuple[object, ...]]) -> None:

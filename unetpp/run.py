@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from unetpp import provenance
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds
-from unetpp.data.labels import Labels
 from unetpp.data.normalise import Scaling, fit_scaling
 from unetpp.metrics.overlap import count_overlap
 from unetpp.models.cost import count_macs, count_trainable
@@ -28,7 +27,7 @@ from unetpp.trained import FedAs, load_trained, save_trained
 from unetpp.training.device import machine_of, memory_format
 from unetpp.training.feed import Feed
 from unetpp.training.loop import train
-from unetpp.training.predict import predict_masks, primary_output
+from unetpp.training.predict import of_class, predict_masks, primary_output
 
 # Raised whenever the same key would yield other numbers; CHANGELOG then says what changed.
 NUMBERS_VERSION = 3
@@ -156,7 +155,7 @@ def _case_counts(model: UNetPlusPlus, feed: Feed, *, threshold: float) -> Iterat
         truth = dataset.masks(cases)
         for output, masks in outputs.items():
             for label in range(1, len(dataset.labels.names) + 1):
-                found = (_of_class(m, label, dataset.labels) for m in (masks, truth))
+                found = (of_class(m, label, dataset.labels) for m in (masks, truth))
                 for case, tp, fp, fn, tn in zip(cases, *count_overlap(*found), strict=True):
                     yield CaseCounts(
                         case=dataset.case_ids[case],
@@ -168,11 +167,6 @@ def _case_counts(model: UNetPlusPlus, feed: Feed, *, threshold: float) -> Iterat
                         fn=int(fn),
                         tn=int(tn),
                     )
-
-
-def _of_class(masks: NDArray[np.uint8], label: int, labels: Labels) -> NDArray[np.bool_]:
-    """Where the class is, [B, *S], in masks [B, M, *S]."""
-    return masks[:, label - 1] > 0 if labels.kind == "multilabel" else masks[:, 0] == label
 
 
 def _load(bench: Bench, spec: GridSpec, fold: int) -> tuple[UNetPlusPlus, FedAs]:

@@ -16,8 +16,8 @@ class Finding:
     """One thing that is wrong, doubtful or worth knowing.
 
     Attributes:
-        weight: "error": training refuses. "warning": training goes on and says it. "note": only
-            the check says it.
+        weight: "error": training refuses. "warning": training goes on, and says it
+            if it was found in reading. "note": only the check says it.
         code: what kind of thing, in lower case with hyphens, such as "truncated-file"; for
             counting and for tests. It never changes its meaning.
         path: the file or folder; None where it is about the whole set.

@@ -73,6 +73,11 @@ def decide(logits: Tensor, labels: Labels, threshold: float) -> Tensor:
     return (logits > math.log(threshold / (1 - threshold))).to(torch.uint8)
 
 
+def of_class(masks: NDArray[np.uint8], label: int, labels: Labels) -> NDArray[np.bool_]:
+    """Where the class is (from 1), [B, *S], in masks [B, M, *S]."""
+    return masks[:, label - 1] > 0 if labels.kind == "multilabel" else masks[:, 0] == label
+
+
 @torch.inference_mode()
 def predict_masks(
     model: UNetPlusPlus, feed: Feed, *, threshold: float
