@@ -291,6 +291,11 @@ class RecordStore:
         folder.mkdir(parents=True, exist_ok=True)
         return RecordStore(f"sqlite:///{path.resolve()}")
 
+    @property
+    def engine(self) -> sa.Engine:
+        """For what is kept beside the records in the same database."""
+        return self._engine
+
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()

@@ -1,0 +1,280 @@
+"""What a search promised, what became of each of its trials, and what it decided.
+
+Kept beside the records of the runs, in the same database. A trial is written when it is claimed
+and again when it ends; what a trial trained is in the runs, so a trial that was cut off goes on
+with the folds that are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlalchemy.schema import CreateTable
+
+from unetpp.store import RecordStore
+
+# Of a parameter of a search space.
+Value = bool | int | float | str
+
+State = Literal[
+    "running",
+    "validated",
+    "raced_out",
+    "stopped",
+    "infeasible",
+    "out_of_memory",
+    "diverged",
+    "failed",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """A cross-validation, or a training for a test, that a search makes after its trials.
+
+    Attributes:
+        split_hash: of its folds.
+        num_folds: how many of them.
+        seeds: base seeds; every network is trained once a fold and seed.
+        test_train_ratio: held-out cases over training cases, the mean over the folds.
+    """
+
+    split_hash: str
+    num_folds: int
+    seeds: tuple[int, ...]
+    test_train_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchManifest:
+    """What a search promised before its first trial; resuming with another one is refused.
+
+    Attributes:
+        search: its name, which is also that of the optuna.Study.
+        space: JSON of the search space, readable by `nas.search_space`.
+        space_hash: of that JSON.
+        space_size: number of distinct networks in it; None when they were not counted.
+        strategy: "tpe", "random", "nsga2", "gp" or "brute_force".
+        metric: "dice" or "iou": the score that is maximised.
+        costs: further objectives, minimised: "macs", "parameters", "latency_ms", "memory_mb".
+        reference: metric and costs -> the reference point of the hypervolume (score 0, and twice
+            the baseline's cost); empty for a single objective.
+        constraints: cost -> the largest value allowed.
+        budget: trials that may be trained.
+        rule: the rule that races folds, in words: "wilcoxon (p < 0.0001, effect 0.005)".
+        epoch_rule: the rule that stops a first fold, in words, or None.
+        top_k: trials whose networks are trained again before a winner is named.
+        dataset, folds: as in `StudyManifest`.
+        recipe: JSON of the recipe of all candidates that do not change it.
+        seed: of proposals, folds and training.
+        confirmation: the fresh folds and seeds of the top k; None when there are none.
+        evaluation: "held-out" (cases set aside before the folds), "nested", or "none".
+        tests: how the winner and the baseline are tested; one a test set, none for "none".
+    """
+
+    search: str
+    space: str
+    space_hash: str
+    space_size: int | None
+    strategy: str
+    metric: Literal["dice", "iou"]
+    costs: tuple[str, ...]
+    reference: dict[str, float]
+    constraints: dict[str, float]
+    budget: int
+    rule: str
+    epoch_rule: str | None
+    top_k: int
+    dataset_hash: str
+    dataset: dict[str, Any]
+    split_hash: str
+    folds: dict[str, Any]
+    recipe: str
+    recipe_id: str
+    seed: int
+    numbers_version: int
+    confirmation: Rerun | None
+    evaluation: Literal["held-out", "nested", "none"]
+    tests: tuple[Rerun, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One proposal of a search and what became of it.
+
+    Attributes:
+        number: from 0; that of the trial in the optuna.Study too.
+        label: "UNet++ L4 (baseline)", "U-Net L2" for what is tried first by promise; else "".
+        is_baseline: whether costs and gains are told against this one.
+        params: as proposed.
+        candidate_id: of network and recipe together; equal for two proposals of the same.
+        spec, recipe: JSON of the network and of its training.
+        spec_id, recipe_id: their ids, as in the keys of runs.
+        state: "running"; "validated": trained on all folds, the only ones that can win;
+            "raced_out": given up after some folds; "stopped": given up within the first fold;
+            "infeasible": breaks a constraint and was not trained; "out_of_memory"; "diverged":
+            its loss was no longer a number; "failed": an error of the program.
+        folds_done: folds with a record.
+        fold_scores: mean score over the cases of each of these folds, in their order.
+        value: the score that the strategy was told: the mean over all folds, or, for a trial that
+            was given up, the rival's mean plus the mean paired difference so far, which takes the
+            effect of the folds out. None while running or failed.
+        costs: "parameters", "macs" and, where asked for, "latency_ms" and "memory_mb".
+        constraints: cost -> value - limit; above 0 is not allowed.
+        rival: number of the trial that it lost against, for "raced_out" and "stopped".
+        reason: one sentence on why it ended before all folds, with the numbers of the rule.
+        cached_from: number of the earlier trial with the same candidate, whose result this is.
+        seconds: of training and scoring that this trial spent itself.
+        worker: name of the process that has claimed it; None when nobody has.
+        started_at, finished_at: ISO 8601, UTC.
+    """
+
+    number: int
+    label: str
+    is_baseline: bool
+    params: dict[str, Value]
+    candidate_id: str
+    spec: str
+    recipe: str
+    spec_id: str
+    recipe_id: str
+    state: State
+    folds_done: int = 0
+    fold_scores: tuple[float, ...] = ()
+    value: float | None = None
+    costs: dict[str, float]
+    constraints: dict[str, float]
+    rival: int | None = None
+    reason: str = ""
+    cached_from: int | None = None
+    seconds: float = 0.0
+    worker: str | None = None
+    started_at: str
+    finished_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search decided at its end; scores behind it are in the runs.
+
+    Attributes:
+        confirmed: numbers of the trials that were trained again, best first.
+        winner: number of the trial whose network is best on the fresh folds.
+        importances: parameter -> share of the score's variation that it explains (PED-ANOVA), or
+            empty where too few trials are complete.
+        finished_at: ISO 8601, UTC.
+    """
+
+    confirmed: tuple[int, ...]
+    winner: int
+    importances: dict[str, float]
+    finished_at: str
+
+
+_METADATA = sa.MetaData()
+_SEARCHES = sa.Table(
+    "searches",
+    _METADATA,
+    sa.Column("search", sa.String(64), primary_key=True),
+    sa.Column("manifest", sa.Text, nullable=False),
+    sa.Column("result", sa.Text),
+)
+_TRIALS = sa.Table(
+    # Not "trials": Optuna's own tables lie in the same database.
+    "search_trials",
+    _METADATA,
+    sa.Column("search", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("record", sa.Text, nullable=False),
+)
+
+_MANIFEST_JSON = TypeAdapter(SearchManifest)
+_TRIAL_JSON = TypeAdapter(TrialRecord)
+_RESULT_JSON = TypeAdapter(SearchResult)
+
+
+class SearchLedger:
+    """The searches in a store of records."""
+
+    def __init__(self, store: RecordStore) -> None:
+        self._engine = store.engine
+        with self._engine.begin() as connection:
+            for table in _METADATA.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+
+    def searches(self) -> list[str]:
+        """Names of the searches that were started here."""
+        query = sa.select(_SEARCHES.c.search).order_by("search")
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
+    def put_manifest(self, manifest: SearchManifest) -> None:
+        """Store what a search promises; the same name must not be there yet."""
+        row = {"search": manifest.search, "manifest": _MANIFEST_JSON.dump_json(manifest).decode()}
+        with self._engine.begin() as connection:
+            connection.execute(_SEARCHES.insert(), row)
+
+    def manifest(self, search: str) -> SearchManifest | None:
+        """What the search promised, or None when it was never started here."""
+        text = self._column(_SEARCHES.c.manifest, search)
+        return None if text is None else _MANIFEST_JSON.validate_json(text)
+
+    def put_result(self, search: str, result: SearchResult) -> None:
+        """Store what the search decided, in place of an earlier decision."""
+        text = _RESULT_JSON.dump_json(result).decode()
+        with self._engine.begin() as connection:
+            where = _SEARCHES.c.search == search
+            connection.execute(_SEARCHES.update().where(where).values(result=text))
+
+    def result(self, search: str) -> SearchResult | None:
+        """What the search decided, or None when it has not ended."""
+        text = self._column(_SEARCHES.c.result, search)
+        return None if text is None else _RESULT_JSON.validate_json(text)
+
+    def add_trial(self, search: str, trial: TrialRecord) -> None:
+        """Store a new trial; its number must not be there yet."""
+        row = {"search": search, "number": trial.number, "record": _trial_text(trial)}
+        with self._engine.begin() as connection:
+            connection.execute(_TRIALS.insert(), row)
+
+    def put_trial(self, search: str, trial: TrialRecord) -> None:
+        """Store what became of a trial."""
+        where = (_TRIALS.c.search == search) & (_TRIALS.c.number == trial.number)
+        with self._engine.begin() as connection:
+            connection.execute(_TRIALS.update().where(where).values(record=_trial_text(trial)))
+
+    def trials(self, search: str) -> list[TrialRecord]:
+        """All trials, by number."""
+        query = sa.select(_TRIALS.c.record).where(_TRIALS.c.search == search).order_by("number")
+        with self._engine.connect() as connection:
+            return [_TRIAL_JSON.validate_json(t) for t in connection.execute(query).scalars()]
+
+    def _column(self, column: sa.Column[Any], search: str) -> str | None:
+        with self._engine.connect() as connection:
+            return connection.execute(
+                sa.select(column).where(_SEARCHES.c.search == search)
+            ).scalar()
+
+
+def score_names(manifest: SearchManifest) -> tuple[str, ...]:
+    """All objectives, the score first."""
+    return (manifest.metric, *manifest.costs)
+
+
+def objectives(manifest: SearchManifest, trial: TrialRecord) -> tuple[float, ...] | None:
+    """What a trial reaches under each objective, the score first; None before it has a value."""
+    if trial.value is None or not _has_costs(trial.costs, manifest.costs):
+        return None
+    return (trial.value, *(trial.costs[name] for name in manifest.costs))
+
+
+def _has_costs(known: Mapping[str, float], wanted: tuple[str, ...]) -> bool:
+    return all(name in known for name in wanted)
+
+
+def _trial_text(trial: TrialRecord) -> str:
+    return _TRIAL_JSON.dump_json(trial).decode()
