@@ -2,13 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Literal, get_args
 
 import optuna
+from optuna.samplers import (
+    BaseSampler,
+    BruteForceSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.trial import TrialState
 
+from unetpp.errors import UserError
+
 _ARM = "arm"
+
+Strategy = Literal["tpe", "random", "nsga2", "gp", "brute_force"]
+
+
+def find_strategy(name: str) -> Strategy:
+    """The strategy of that name.
+
+    Raises:
+        UserError: for another name.
+    """
+    for known in get_args(Strategy):
+        if name == known:
+            return known
+    raise UserError(
+        f"`--strategy` must be one of {', '.join(get_args(Strategy))}, but got {name!r}"
+    )
+
+
+def make_sampler(strategy: Strategy, *, seed: int) -> BaseSampler:
+    """Optuna's sampler with every argument that matters said, as its defaults move with versions.
+
+    Args:
+        strategy: "tpe": multivariate over groups of parameters that occur together, which is what
+            conditional spaces need, and told of running trials. "nsga2": generations of 20.
+            "gp": a Gaussian process; meant for few, mostly numeric parameters. "brute_force":
+            every combination once.
+        seed: of the next proposal. A sampler that is made anew for each one, with a seed from the
+            number of the trial, proposes the same after an interruption as without one.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match strategy:
+            case "tpe":
+                return TPESampler(
+                    n_startup_trials=10,
+                    n_ei_candidates=24,
+                    multivariate=True,
+                    group=True,
+                    constant_liar=True,
+                    seed=seed,
+                )
+            case "random":
+                return RandomSampler(seed=seed)
+            case "nsga2":
+                return NSGAIISampler(
+                    population_size=20, crossover_prob=0.9, swapping_prob=0.5, seed=seed
+                )
+            case "gp":
+                return GPSampler(seed=seed, n_startup_trials=10, deterministic_objective=False)
+            case "brute_force":
+                return BruteForceSampler(seed=seed)
+
+
+def importances(study: optuna.Study) -> Mapping[str, float]:
+    """Parameter -> share of the variation of the score that it explains, largest first.
+
+    PED-ANOVA over the trials that have a score; it compares the best tenth with the rest, so it
+    needs `_ENOUGH` of them, and says nothing (an empty mapping) below. Conditional parameters
+    count where they are active.
+    """
+    scored = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if t.values[0] > 0]
+    if len(scored) < _ENOUGH or len({t.values[0] for t in scored}) == 1:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.importance.get_param_importances(
+            study,
+            evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+            # The evaluator minimises a target that it is given.
+            target=lambda trial: -trial.values[0],
+        )
+
+
+# Trials with a score, below which an importance would be noise.
+_ENOUGH = 20
 
 
 def try_every_arm(

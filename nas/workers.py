@@ -122,14 +122,14 @@ _worker: dict[str, Any] = {}
 def _begin_worker(bench: Bench, url: str, events: Any, num_threads: int, parent: int) -> None:
     torch.set_num_threads(num_threads)
     _worker.update(bench=bench, store=RecordStore(url), events=events)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
 
 
 def _work(task: FoldTask) -> None:
     run_task(task, _worker["bench"], _worker["store"], _worker["events"].put)
 
 
-def _end_with_parent(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """A worker whose parent was killed must not go on in secret."""
     while os.getppid() == parent:
         time.sleep(1)

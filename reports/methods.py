@@ -145,6 +145,14 @@ _WEIGHING = {
 }
 
 
+_LOSSES = {
+    "cross_entropy_dice": "cross-entropy plus soft Dice",
+    "cross_entropy": "cross-entropy",
+    "dice": "soft Dice",
+    "focal_dice": "a focal loss plus soft Dice",
+}
+
+
 def _training(recipe: TrainRecipe, weighing: str) -> str:
     weights = recipe.encoder_weights
     start = "from random weights" if weights is None else f"with encoder weights {weights}"
@@ -156,7 +164,7 @@ def _training(recipe: TrainRecipe, weighing: str) -> str:
         f"Every network was trained {start} for {recipe.epochs} epochs in batches of "
         f"{recipe.batch_size} with Adam, decoupled weight decay {recipe.weight_decay:g}, and a "
         f"one-cycle learning rate with peak {recipe.learning_rate:g}, in {recipe.precision}. The "
-        f"loss is cross-entropy plus soft Dice{weighing}."
+        f"loss is {_LOSSES[recipe.loss]}{weighing}."
     )
 
 

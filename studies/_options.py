@@ -14,6 +14,80 @@ from unetpp.errors import UserError
 if TYPE_CHECKING:
     from unetpp.data.loading import DataOptions
 
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Your images and masks. Default: embedded, generated images."),
+]
+Depth = Annotated[int | None, typer.Option(metavar="D", min=1, help="Deepest level of the grid.")]
+Width = Annotated[
+    int | None,
+    typer.Option(metavar="FILTERS", min=1, help="Filters of level 0; level i has FILTERS x 2^i."),
+]
+Encoder = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="plain (the paper's) or a timm model that gives feature maps, such as resnet18.",
+    ),
+]
+EncoderWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|hub",
+        help="Start the timm encoder from a .safetensors file, or from timm's own weights "
+        "(downloaded). Default: untrained.",
+    ),
+]
+EncoderRate = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Learning rate of a timm encoder as a share of --lr; 0 freezes it.",
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Passes over the training folds.")
+]
+LearningRate = Annotated[
+    float,
+    typer.Option(
+        metavar="RATE", help="Peak learning rate; pretrained or transformer encoders want less."
+    ),
+]
+Patch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Train on patches of 96 or 64x64x64 pixels and slide a window of this size over "
+        "the cases. Default: whole cases.",
+    ),
+]
+Augment = Annotated[str, typer.Option(metavar="NAME", help="none, light, standard or strong.")]
+Normalise = Annotated[
+    Literal["case", "dataset", "fixed"],
+    typer.Option(
+        metavar="RULE",
+        help="Intensities by the mean and deviation of each case, of the training cases "
+        "(dataset), or of what the timm encoder was trained on (fixed).",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Seed of folds, training and embedded data.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the first GPU, else cpu."),
+]
+Bf16 = Annotated[
+    bool,
+    typer.Option(
+        "--bf16/--no-bf16", help="Train under bf16 autocast where the processor has bf16."
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Processes that train folds; they share the cores."),
+]
 Layout = Annotated[
     str | None,
     typer.Option(
@@ -89,7 +163,7 @@ TestShare = Annotated[
     float,
     typer.Option(
         metavar="SHARE",
-        help="Share of the cases that is set aside before the folds and never used here.",
+        help="Share of the cases that is set aside before the folds; only a search tests on it.",
     ),
 ]
 Gap = Annotated[

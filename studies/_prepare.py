@@ -47,6 +47,17 @@ class Prepared:
 
 def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
     """Check names and data, make or read the folds, and describe every arm's network."""
+    names = [arm.name for arm in study.arms]
+    chosen = {study.baseline, *(pick(name, names, what="`arms`") for name in setting.arms or names)}
+    bench, frame = prepare_bench(setting, reporter)
+    specs = {arm.name: arm.network(frame) for arm in study.arms if arm.name in chosen}
+    return Prepared(
+        study=study, bench=bench, specs=specs, manifest=_manifest(study, bench, specs, setting)
+    )
+
+
+def prepare_bench(setting: Setting, reporter: Reporter) -> tuple[Bench, Frame]:
+    """Check device, encoder and data, make or read the folds: what networks are trained on."""
     scale = setting.scale
     device = resolve_device(setting.device)
     weights, fingerprint = _encoder_weights(setting)
@@ -55,8 +66,7 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
         if setting.encoder == "plain"
         else describe_encoder(setting.encoder, depth=scale.depth)
     )
-    names = [arm.name for arm in study.arms]
-    chosen = {study.baseline, *(pick(name, names, what="`arms`") for name in setting.arms or names)}
+    augmentation = AUGMENTATIONS[pick(setting.augment, AUGMENTATIONS, what="`--augment`")]
     dataset = load_data(setting, reporter)
     folds = _frozen_folds(dataset, setting)
     frame = Frame(
@@ -76,7 +86,7 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
         precision="bf16" if setting.bf16 and supports_bf16(device) else "fp32",
         normalisation=_normalisation(setting),
         patch=_patch(setting, dataset),
-        augmentation=AUGMENTATIONS[pick(setting.augment, AUGMENTATIONS, what="`--augment`")],
+        augmentation=augmentation,
     )
     _check_fed(dataset, recipe)
     bench = Bench(
@@ -89,10 +99,7 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
         weights_folder=setting.out / "weights",
         revision=provenance.source_revision(),
     )
-    specs = {arm.name: arm.network(frame) for arm in study.arms if arm.name in chosen}
-    return Prepared(
-        study=study, bench=bench, specs=specs, manifest=_manifest(study, bench, specs, setting)
-    )
+    return bench, frame
 
 
 def load_data(setting: Setting, reporter: Reporter) -> Dataset:
@@ -251,34 +258,46 @@ def _manifest(
         recipe=bench.recipe.to_json(),
         recipe_id=bench.recipe.id,
         dataset_hash=dataset.hash,
-        dataset={
-            "name": dataset.name,
-            "description": dataset.description,
-            "num_cases": len(dataset),
-            "num_groups": len(set(dataset.groups)),
-            "channels": dataset.in_channels,
-            "kind": dataset.labels.kind,
-            "classes": list(dataset.labels.names),
-            "size": _size_text(setting, bench),
-            "foreground_share": _foreground_share(dataset),
-            "num_empty": sum(not any(fact.class_pixels) for fact in dataset.facts),
-        },
+        dataset=dataset_facts(bench, setting),
         split_hash=folds.hash,
-        folds={
-            "num_folds": folds.num_folds,
-            "seed": folds.seed,
-            "hash": folds.hash,
-            "scheme": _scheme_text(folds),
-            "sizes": [len(cases) for cases in folds.test_cases],
-            "train_sizes": [len(folds.train_cases(fold)) for fold in range(folds.num_folds)],
-            "num_set_aside": len(folds.held_out_test),
-            "group": dataset.group_column,
-            "divides_groups": folds.plan.scheme == "blocks",
-            "stratify": None if setting.data is None else setting.data.stratify_column,
-        },
+        folds=fold_facts(bench, setting),
         seed=bench.seed,
         numbers_version=NUMBERS_VERSION,
     )
+
+
+def dataset_facts(bench: Bench, setting: Setting) -> dict[str, Any]:
+    """What a report says of the data, see `StudyManifest`."""
+    dataset = bench.dataset
+    return {
+        "name": dataset.name,
+        "description": dataset.description,
+        "num_cases": len(dataset),
+        "num_groups": len(set(dataset.groups)),
+        "channels": dataset.in_channels,
+        "kind": dataset.labels.kind,
+        "classes": list(dataset.labels.names),
+        "size": _size_text(setting, bench),
+        "foreground_share": _foreground_share(dataset),
+        "num_empty": sum(not any(fact.class_pixels) for fact in dataset.facts),
+    }
+
+
+def fold_facts(bench: Bench, setting: Setting) -> dict[str, Any]:
+    """What a report says of the folds, see `StudyManifest`."""
+    folds = bench.folds
+    return {
+        "num_folds": folds.num_folds,
+        "seed": folds.seed,
+        "hash": folds.hash,
+        "scheme": _scheme_text(folds),
+        "sizes": [len(cases) for cases in folds.test_cases],
+        "train_sizes": [len(folds.train_cases(fold)) for fold in range(folds.num_folds)],
+        "num_set_aside": len(folds.held_out_test),
+        "group": bench.dataset.group_column,
+        "divides_groups": folds.plan.scheme == "blocks",
+        "stratify": None if setting.data is None else setting.data.stratify_column,
+    }
 
 
 def _flat(manifest: StudyManifest) -> dict[str, Any]:

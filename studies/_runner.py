@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import UTC, datetime
-from pathlib import Path
-
-import filelock
-
 import reports
 from nas.performance_estimation import cross_validate
 from nas.search_strategy import try_every_arm
 from nas.workers import FoldProgress, fold_runner
 from reports.overlays import write_overlays
 from studies._evidence import draw_overlays, time_networks
+from studies._folder import alone_in, invocation_of, now
 from studies._prepare import Prepared, keep_promise, prepare
 from studies._progress import Reporter, Tally
 from studies._study import Setting, Study
-from unetpp import provenance
-from unetpp.errors import UserError
-from unetpp.store import ArmEntry, Invocation, RecordStore
-from unetpp.training.device import machine_of
+from unetpp.store import ArmEntry, RecordStore
 
 
 def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Report:
@@ -34,16 +22,16 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
         UserError: on bad input, before anything is trained or written.
     """
     ready = prepare(study, setting, reporter)
-    with _alone_in(setting.out):
+    with alone_in(setting.out):
         store = RecordStore.open_folder(setting.out)
         keep_promise(store, ready, setting.out)
-        number = store.begin_invocation(study.name, _invocation(ready.bench.device))
+        number = store.begin_invocation(study.name, invocation_of(ready.bench.device))
         train_arms(ready, store, setting.num_workers, reporter)
         time_networks(ready, store, reporter)
         overlays = draw_overlays(ready, setting.out)
         if overlays is not None:
             write_overlays(setting.out / "overlays.npz", overlays)
-        store.finish_invocation(number, _now())
+        store.finish_invocation(number, now())
         store.close()
         return reports.build(setting.out, study=study.name)
 
@@ -82,42 +70,5 @@ def train_arms(ready: Prepared, store: RecordStore, num_workers: int, reporter: 
         )
 
 
-def _invocation(device: str) -> Invocation:
-    return Invocation(
-        command=shlex.join(["unetpp", *sys.argv[1:]]),
-        started_at=_now(),
-        finished_at=None,
-        revision=provenance.source_revision(),
-        versions=provenance.package_versions(),
-        machine=asdict(machine_of(device)),
-    )
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise UserError(
-            f"one process at a time may work in a study folder, but another is at work in "
-            f"{folder}; wait for it, or give another --out"
-        ) from None
-    except OSError as error:  # filelock.Timeout is one too, so it comes first
-        raise UserError(
-            f"a study folder must be writable, but {folder} is not ({error.strerror}); "
-            "give another --out"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _full_label(arm: ArmEntry) -> str:
     return f"{arm.label} DS" if arm.deep_supervision else arm.label
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

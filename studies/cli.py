@@ -7,32 +7,48 @@ import textwrap
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from studies._data_commands import data_app
 from studies._options import (
+    Augment,
+    Bf16,
     Cache,
     Classes,
+    Data,
+    Depth,
+    Device,
+    Encoder,
+    EncoderRate,
+    EncoderWeights,
+    Epochs,
     Folds,
     Gap,
     Group,
     Layout,
+    LearningRate,
     Masks,
+    Normalise,
+    Patch,
     Repeats,
+    Seed,
     Size,
     SkipEmpty,
     Slices,
     Split,
     Stratify,
     TestShare,
+    Width,
+    Workers,
     data_options,
     embedded_side,
     parse_patch,
     parse_sides,
     warn_ignored,
 )
+from studies._search_commands import search_app
 
 if TYPE_CHECKING:
     from reports import Report
@@ -46,6 +62,7 @@ app = typer.Typer(
     help="Ablate and search nested-skip segmentation networks (UNet++) on your data.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(search_app, name="search")
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `unetpp list`.")]
 Quick = Annotated[
@@ -98,13 +115,7 @@ def show(study: StudyName, quick: Quick = False) -> None:
 @app.command()
 def run(
     study: StudyName,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Your images and masks. Default: embedded, generated images.",
-        ),
-    ] = None,
+    data: Data = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -116,68 +127,17 @@ def run(
         str | None,
         typer.Option(metavar="A,B,..", help="Only these arms; the baseline always takes part."),
     ] = None,
-    depth: Annotated[
-        int | None, typer.Option(metavar="D", min=1, help="Deepest level of the grid.")
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(
-            metavar="FILTERS", min=1, help="Filters of level 0; level i has FILTERS x 2^i."
-        ),
-    ] = None,
-    encoder: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="plain (the paper's) or a timm model that gives feature maps, such as resnet18.",
-        ),
-    ] = "plain",
-    encoder_weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|hub",
-            help="Start the timm encoder from a .safetensors file, or from timm's own weights "
-            "(downloaded). Default: untrained.",
-        ),
-    ] = None,
-    encoder_rate: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Learning rate of a timm encoder as a share of --lr; 0 freezes it.",
-        ),
-    ] = 1.0,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Passes over the training folds.")
-    ] = None,
-    lr: Annotated[
-        float,
-        typer.Option(
-            metavar="RATE", help="Peak learning rate; pretrained or transformer encoders want less."
-        ),
-    ] = 5e-3,
-    patch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PIXELS",
-            help="Train on patches of 96 or 64x64x64 pixels and slide a window of this size over "
-            "the cases. Default: whole cases.",
-        ),
-    ] = None,
-    augment: Annotated[
-        str, typer.Option(metavar="NAME", help="none, light, standard or strong.")
-    ] = "standard",
-    normalise: Annotated[
-        Literal["case", "dataset", "fixed"],
-        typer.Option(
-            metavar="RULE",
-            help="Intensities by the mean and deviation of each case, of the training cases "
-            "(dataset), or of what the timm encoder was trained on (fixed).",
-        ),
-    ] = "case",
-    seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Seed of folds, training and embedded data.")
-    ] = 0,
+    depth: Depth = None,
+    width: Width = None,
+    encoder: Encoder = "plain",
+    encoder_weights: EncoderWeights = None,
+    encoder_rate: EncoderRate = 1.0,
+    epochs: Epochs = None,
+    lr: LearningRate = 5e-3,
+    patch: Patch = None,
+    augment: Augment = "standard",
+    normalise: Normalise = "case",
+    seed: Seed = 0,
     layout: Layout = None,
     masks: Masks = None,
     classes: Classes = None,
@@ -192,22 +152,9 @@ def run(
     repeats: Repeats = 1,
     test_share: TestShare = 0.0,
     gap: Gap = 0,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the first GPU, else cpu."
-        ),
-    ] = None,
-    bf16: Annotated[
-        bool,
-        typer.Option(
-            "--bf16/--no-bf16", help="Train under bf16 autocast where the processor has bf16."
-        ),
-    ] = True,
-    workers: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Processes that train folds; they share the cores."),
-    ] = 1,
+    device: Device = None,
+    bf16: Bf16 = True,
+    workers: Workers = 1,
 ) -> None:
     """Run a study, or go on with one, and write its report."""
     from rich.console import Console
@@ -267,12 +214,29 @@ def run(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's or a search's folder.")],
 ) -> None:
-    """Write the report of a study folder again."""
+    """Write the report of a folder again."""
     import reports
 
-    _print_report(reports.build(folder))
+    build = reports.build_search if reports.holds_search(folder) else reports.build
+    _print_report(build(folder))
+
+
+@app.command()
+def dashboard(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's or a search's folder.")],
+    port: Annotated[
+        int, typer.Option(metavar="N", min=1, max=65535, help="Of this machine.")
+    ] = 8080,
+) -> None:
+    """Browse the trials of a folder in optuna-dashboard, on this machine alone.
+
+    Needs the extra dashboard: pip install 'unetpp[dashboard]'.
+    """
+    from studies._dashboard import serve
+
+    serve(folder, port=port, say=typer.echo)
 
 
 @app.command()
@@ -356,12 +320,7 @@ def predict(
     ] = None,
     layout: Layout = None,
     slices: Slices = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="cpu, cuda, cuda:1, mps. Default: the first GPU, else cpu."
-        ),
-    ] = None,
+    device: Device = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
     ] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -110,12 +110,15 @@ class Normalisation:
             raise UserError(f"deviations must be above 0, but got {self.deviation}")
 
 
+Loss = Literal["cross_entropy_dice", "cross_entropy", "dice", "focal_dice"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
     """How every arm of a study is trained and scored.
 
-    Adam with decoupled weight decay under a one-cycle learning rate; each step minimises
-    cross-entropy + soft Dice of the heads, weighed as `supervision` of the spec says. **The weights
+    Adam with decoupled weight decay under a one-cycle learning rate; each step minimises the loss
+    of the heads, weighed as `supervision` of the spec says. **The weights
     of the last epoch are scored**: no epoch is picked by looking at the held-out fold, which would
     flatter the score.
 
@@ -140,6 +143,8 @@ class TrainRecipe:
             whole cases, which must then have one size.
         foreground_share: of patches that are drawn around a foreground pixel; the others lie
             anywhere.
+        loss: "cross_entropy_dice" (the paper's), one of its halves, or "focal_dice": a focal loss
+            (Lin et al. 2017, gamma = 2) in place of the cross-entropy. Each half has weight 1.
 
     Raises:
         UserError: on a value out of range.
@@ -159,6 +164,7 @@ class TrainRecipe:
     normalisation: Normalisation = field(default_factory=Normalisation)
     patch: tuple[int, ...] | None = None
     foreground_share: float = 1 / 3
+    loss: Loss = "cross_entropy_dice"
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -173,6 +179,10 @@ class TrainRecipe:
             )
         if not 0 < self.threshold < 1:
             raise UserError(f"`threshold` must lie between 0 and 1, but got {self.threshold}")
+        if self.loss not in get_args(Loss):
+            raise UserError(
+                f"`loss` must be one of {', '.join(get_args(Loss))}, but got {self.loss!r}"
+            )
         if self.patch is not None and (len(self.patch) not in (2, 3) or min(self.patch) < 1):
             raise UserError(
                 "`patch` must have two or three sides of at least 1 pixel, but got "

@@ -8,7 +8,7 @@ with the folds that are there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -73,6 +73,7 @@ class SearchManifest:
         seed: of proposals, folds and training.
         confirmation: the fresh folds and seeds of the top k; None when there are none.
         evaluation: "held-out" (cases set aside before the folds), "nested", or "none".
+        options: JSON of the command's options, from which the search can go on.
         tests: how the winner and the baseline are tested; one a test set, none for "none".
     """
 
@@ -100,6 +101,7 @@ class SearchManifest:
     confirmation: Rerun | None
     evaluation: Literal["held-out", "nested", "none"]
     tests: tuple[Rerun, ...]
+    options: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,8 @@ class TrialRecord:
         rival: number of the trial that it lost against, for "raced_out" and "stopped".
         reason: one sentence on why it ended before all folds, with the numbers of the rule.
         cached_from: number of the earlier trial with the same candidate, whose result this is.
-        seconds: of training and scoring that this trial spent itself.
+        rungs: epoch -> held-out Dice of the first fold, where the epoch rule looked.
+        seconds: of training and scoring its folds; 0 for a cached one.
         worker: name of the process that has claimed it; None when nobody has.
         started_at, finished_at: ISO 8601, UTC.
     """
@@ -151,6 +154,7 @@ class TrialRecord:
     rival: int | None = None
     reason: str = ""
     cached_from: int | None = None
+    rungs: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
     worker: str | None = None
     started_at: str
@@ -217,6 +221,13 @@ class SearchLedger:
         row = {"search": manifest.search, "manifest": _MANIFEST_JSON.dump_json(manifest).decode()}
         with self._engine.begin() as connection:
             connection.execute(_SEARCHES.insert(), row)
+
+    def replace_manifest(self, manifest: SearchManifest) -> None:
+        """Store a promise in place of the one of the same name: a larger budget, for example."""
+        text = _MANIFEST_JSON.dump_json(manifest).decode()
+        with self._engine.begin() as connection:
+            where = _SEARCHES.c.search == manifest.search
+            connection.execute(_SEARCHES.update().where(where).values(manifest=text))
 
     def manifest(self, search: str) -> SearchManifest | None:
         """What the search promised, or None when it was never started here."""

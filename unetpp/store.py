@@ -289,7 +289,12 @@ class RecordStore:
                 "give the folder that `unetpp run` printed"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        return RecordStore(f"sqlite:///{path.resolve()}")
+        return RecordStore(RecordStore.url_of_folder(folder))
+
+    @staticmethod
+    def url_of_folder(folder: Path) -> str:
+        """The URL of the store of a study folder."""
+        return f"sqlite:///{(folder / 'records.sqlite').resolve()}"
 
     @property
     def engine(self) -> sa.Engine:

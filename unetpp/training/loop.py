@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from unetpp.data.labels import Labels
-from unetpp.errors import UserError
 from unetpp.grid import head_weights
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.store import EpochLog
 from unetpp.training.device import memory_format
+from unetpp.training.failures import DivergenceError
 from unetpp.training.feed import Feed
 from unetpp.training.losses import head_losses, uncertainty_loss, weighted_loss
 from unetpp.training.optimizer import (
@@ -60,8 +60,8 @@ def train(
         on_epoch: called after each epoch.
 
     Raises:
-        UserError: when the loss is no longer a finite number, or the recipe has a rate for an
-            encoder that takes none.
+        DivergenceError: when the loss is no longer a finite number.
+        UserError: when the recipe has a rate for an encoder that takes none.
     """
     check_encoder_rate(model, recipe)
     labels = training.dataset.labels
@@ -110,7 +110,7 @@ def _one_cycle(
 
 def _check_finite(train_loss: float, epoch: int) -> None:
     if not math.isfinite(train_loss):
-        raise UserError(
+        raise DivergenceError(
             f"the training loss must stay finite, but it is {train_loss} in epoch {epoch}; "
             "train in fp32 (--no-bf16) or with a lower learning rate"
         )
@@ -128,7 +128,8 @@ def _step(
     images = images.contiguous(memory_format=memory_format(images.ndim - 2))
     with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
         heads = model.heads(images)
-    losses = head_losses(heads.values(), masks, exclusive=labels.kind == "classes")
+    exclusive = labels.kind == "classes"
+    losses = head_losses(heads.values(), masks, exclusive=exclusive, loss=recipe.loss)
     loss = weighted_loss(losses, head_weights(model.spec))
     learned = model.head_log_variances
     minimised = loss if learned is None else uncertainty_loss(losses, learned)
@@ -145,11 +146,12 @@ def _look(model: UNetPlusPlus, held_out: Feed, recipe: TrainRecipe) -> tuple[flo
     """
     model.eval()
     labels = held_out.dataset.labels
+    exclusive = labels.kind == "classes"
     loss, overlap, size = 0.0, 0, 0
     for positions, images, masks in held_out.predicted_batches():
         outputs = case_logits(model, images, patch=held_out.patch)
         heads = [logits for name, logits in outputs.items() if name != "mean"]
-        losses = head_losses(heads, masks, exclusive=labels.kind == "classes")
+        losses = head_losses(heads, masks, exclusive=exclusive, loss=recipe.loss)
         loss += weighted_loss(losses, head_weights(model.spec)).item() * len(positions)
         predicted = decide(outputs[primary_output(model)], labels, recipe.threshold)
         overlap += int(((predicted == masks) & (masks > 0)).sum())

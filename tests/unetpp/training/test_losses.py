@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from tiny_study import store_in, tiny_bench, tiny_spec
 from torch import Tensor
 
+from unetpp.run import run_fold
 from unetpp.training.losses import head_losses, hybrid_loss, uncertainty_loss, weighted_loss
 
 
@@ -161,3 +164,42 @@ def test_overlapping_classes_are_so_many_binary_tasks():
     torch.testing.assert_close(
         hybrid_loss(logits, masks, exclusive=False), torch.stack(each).mean()
     )
+
+
+def test_the_parts_of_the_loss_by_hand():
+    logits = torch.tensor([math.log(3), 0.0, 0.0, -math.log(3)]).view(1, 1, 2, 2)
+    target = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 1, 2, 2)
+    given = [0.75, 0.5, 0.5, 0.75]
+    cross_entropy = -sum(math.log(p) for p in given) / 4
+    focal = -sum((1 - p) ** 2 * math.log(p) for p in given) / 4
+    dice = 1 - (2 * 0.75 + 1) / (0.75 + 0.5 + 0.5 + 0.25 + 1 + 1)
+
+    def loss(name: str) -> float:
+        return hybrid_loss(logits, target, exclusive=False, loss=name).item()
+
+    assert loss("cross_entropy") == pytest.approx(cross_entropy)
+    assert loss("dice") == pytest.approx(dice)
+    assert loss("focal_dice") == pytest.approx(focal + dice)
+    assert loss("cross_entropy_dice") == pytest.approx(cross_entropy + dice)
+
+
+def test_every_loss_of_two_exclusive_classes_is_that_of_one_sigmoid():
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 2, 5, 5, generator=generator)
+    masks = torch.randint(0, 2, (2, 1, 5, 5), generator=generator)
+    for name in ("cross_entropy", "dice", "focal_dice"):
+        torch.testing.assert_close(
+            hybrid_loss(logits, masks, exclusive=True, loss=name),
+            hybrid_loss(logits[:, 1:] - logits[:, :1], masks, exclusive=False, loss=name),
+        )
+
+
+def test_the_recipe_decides_on_the_loss(tmp_path):
+    bench, spec = tiny_bench(tmp_path), tiny_spec()
+    first = {}
+    for name in ("cross_entropy", "dice"):
+        recipe = replace(bench.recipe, loss=name)
+        record = run_fold(replace(bench, recipe=recipe), spec, 0, store_in(tmp_path))
+        first[name] = record.curve[0].train_loss
+    assert 0.2 < first["cross_entropy"] < 1.5
+    assert first["dice"] < 1 != first["cross_entropy"]

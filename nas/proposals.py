@@ -1,0 +1,356 @@
+"""The trials of one search: proposed, claimed and concluded, by any number of processes.
+
+Proposing is serial, behind a lock, and takes milliseconds; training is parallel. So a search has
+exactly as many trials as it may, no two processes train the same candidate, and a trial whose
+worker died is claimed again with the folds that it has. The ledger is the truth: what Optuna's
+tables lack after a crash is told to them at the next claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import filelock
+import optuna
+from optuna.trial import TrialState
+
+from nas.search_space import Candidate, Common, SearchSpace, decode
+from nas.search_strategy import Strategy, importances, make_sampler
+from unetpp.errors import UserError
+from unetpp.searches import SearchLedger, TrialRecord, Value
+
+# So many proposals of known candidates in a row, and the next one is drawn from what is untried.
+_STUBBORN = 10
+# In a space that cannot be listed, so many draws may be known before it counts as exhausted.
+_FRUITLESS = 200
+# Up to so many combinations a space is listed to find what is untried.
+_LISTED = 20_000
+
+Price = Callable[[Candidate], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """A trial that every search makes first.
+
+    Attributes:
+        label: for tables, "UNet++ L4 (baseline)".
+        params: of the space.
+        is_baseline: see `TrialRecord.is_baseline`; one promise is.
+    """
+
+    label: str
+    params: Mapping[str, Value]
+    is_baseline: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalPlan:
+    """What decides which trials a search makes.
+
+    Attributes:
+        search: its name, and that of the optuna.Study.
+        space, common: what can be proposed, and what all candidates share.
+        strategy: who proposes.
+        metric: "dice" or "iou", maximised.
+        costs: further objectives, minimised.
+        constraints: cost -> its largest value.
+        budget: distinct candidates that may be trained; one that breaks a constraint is not, and
+            is not counted.
+        seed: of the proposals.
+        promises: made before the strategy is asked.
+    """
+
+    search: str
+    space: SearchSpace
+    common: Common
+    strategy: Strategy
+    metric: Literal["dice", "iou"]
+    costs: tuple[str, ...]
+    constraints: Mapping[str, float]
+    budget: int
+    seed: int
+    promises: tuple[Promise, ...]
+
+
+class Proposals:
+    """See the head of this module. One object a process.
+
+    Args:
+        plan: the same in all processes.
+        ledger: where trials are kept.
+        storage_url: where Optuna keeps its tables.
+        lock: file behind which processes take turns.
+        price: cost -> value of a candidate before it is trained; "parameters" and "macs" at least.
+    """
+
+    def __init__(
+        self,
+        plan: ProposalPlan,
+        ledger: SearchLedger,
+        *,
+        storage_url: str,
+        lock: Path,
+        price: Price,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.plan = plan
+        self._ledger = ledger
+        self._price = price
+        self._lock = filelock.FileLock(lock)
+        with self._lock:
+            self._study = optuna.create_study(
+                study_name=plan.search,
+                storage=storage_url,
+                directions=["maximize", *("minimize" for _ in plan.costs)],
+                load_if_exists=True,
+                sampler=_teller(),
+            )
+
+    def promise(self) -> None:
+        """Queue the promised trials that are not queued yet."""
+        with self._lock:
+            queued = {trial.user_attrs.get("label") for trial in self._study.get_trials()}
+            for promise in self.plan.promises:
+                self.plan.space.check(promise.params)
+                if promise.label not in queued:
+                    self._study.enqueue_trial(
+                        dict(promise.params), user_attrs={"label": promise.label}
+                    )
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials, by number."""
+        return self._ledger.trials(self.plan.search)
+
+    def claim(self, worker: str) -> TrialRecord | None:
+        """The next trial to train, for this worker alone; None when there is none to begin.
+
+        A trial that was begun and given back comes before a new one.
+        """
+        with self._lock:
+            trials = self.trials()
+            self._tell_what_is_missing(trials)
+            for trial in trials:
+                if trial.state == "running" and trial.worker is None and trial.cached_from is None:
+                    taken = replace(trial, worker=worker)
+                    self._ledger.put_trial(self.plan.search, taken)
+                    return taken
+            if num_counted(trials) >= self.plan.budget:
+                return None
+            return self._new_trial(worker, trials)
+
+    def note(self, trial: TrialRecord) -> None:
+        """Keep how far a claimed trial has come."""
+        self._ledger.put_trial(self.plan.search, trial)
+
+    def conclude(self, trial: TrialRecord) -> None:
+        """Keep what became of a trial, and tell the strategy; its duplicates end with it."""
+        assert trial.state != "running"
+        with self._lock:
+            ended = replace(trial, worker=None, finished_at=_now())
+            self._ledger.put_trial(self.plan.search, ended)
+            self._tell(ended)
+            for other in self.trials():
+                if other.state == "running" and other.cached_from == ended.number:
+                    self._conclude_copy(other, ended)
+
+    def release(self, workers: Iterable[str] | None = None) -> list[TrialRecord]:
+        """Give back what these workers have claimed (None: whoever), as they work no more."""
+        names = None if workers is None else set(workers)
+        with self._lock:
+            held = [
+                trial
+                for trial in self.trials()
+                if trial.state == "running"
+                and trial.worker is not None
+                and (names is None or trial.worker in names)
+            ]
+            for trial in held:
+                self._ledger.put_trial(self.plan.search, replace(trial, worker=None))
+        return held
+
+    def importances(self) -> dict[str, float]:
+        """See `search_strategy.importances`."""
+        with self._lock:
+            return dict(importances(self._study))
+
+    def _new_trial(self, worker: str, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+        first = {t.candidate_id: t for t in trials if t.cached_from is None}
+        for attempt in range(_STUBBORN + _FRUITLESS):
+            if not self._ask_for(first, stubborn=attempt >= _STUBBORN):
+                return None
+            trial = self._record(worker)
+            known = first.get(trial.candidate_id)
+            if known is None:
+                self._ledger.add_trial(self.plan.search, trial)
+                return trial
+            copy = replace(trial, cached_from=known.number, worker=None)
+            self._ledger.add_trial(self.plan.search, copy)
+            if known.state != "running":
+                self._conclude_copy(copy, known)
+        return None
+
+    def _ask_for(self, known: Mapping[str, TrialRecord], *, stubborn: bool) -> bool:
+        """Make the next `ask` give something that may be new; False when nothing is."""
+        study, plan = self._study, self.plan
+        if study.get_trials(states=(TrialState.WAITING,)):
+            return True
+        seed = _seed(plan.seed, len(study.get_trials(deepcopy=False)))
+        listed = (plan.space.num_assignments or _LISTED + 1) <= _LISTED
+        if stubborn and listed:
+            untried = [
+                params
+                for params in plan.space.assignments()
+                if decode(params, plan.common).id not in known
+            ]
+            if not untried:
+                return False
+            study.enqueue_trial(dict(random.Random(seed).choice(untried)))  # noqa: S311
+        else:
+            study.sampler = make_sampler("random" if stubborn else plan.strategy, seed=seed)
+        return True
+
+    def _record(self, worker: str) -> TrialRecord:
+        """Ask Optuna, or take up what a process asked for before it died."""
+        proposed = self._open_trial() or self._study.ask()
+        with _quiet_optuna():
+            params = self.plan.space.suggest(proposed)
+        candidate = decode(params, self.plan.common)
+        costs = dict(self._price(candidate))
+        label = proposed.user_attrs.get("label", "")
+        return TrialRecord(
+            number=proposed.number,
+            label=label,
+            is_baseline=any(p.label == label and p.is_baseline for p in self.plan.promises),
+            params=params,
+            candidate_id=candidate.id,
+            spec=candidate.spec.to_json(),
+            recipe=candidate.recipe.to_json(),
+            spec_id=candidate.spec.id,
+            recipe_id=candidate.recipe.id,
+            state="running",
+            costs=costs,
+            constraints=excesses(costs, self.plan.constraints),
+            worker=worker,
+            started_at=_now(),
+        )
+
+    def _open_trial(self) -> optuna.Trial | None:
+        """A trial that Optuna has begun and the ledger does not have."""
+        kept = {trial.number for trial in self.trials()}
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in kept:
+                return self._trial(trial)
+        return None
+
+    def _conclude_copy(self, copy: TrialRecord, source: TrialRecord) -> None:
+        ended = replace(
+            copy,
+            state=source.state,
+            folds_done=source.folds_done,
+            fold_scores=source.fold_scores,
+            value=source.value,
+            costs=source.costs,
+            constraints=source.constraints,
+            rival=source.rival,
+            reason=source.reason,
+            finished_at=_now(),
+        )
+        self._ledger.put_trial(self.plan.search, ended)
+        self._tell(ended)
+
+    def _tell_what_is_missing(self, trials: Sequence[TrialRecord]) -> None:
+        """After a crash between the ledger and Optuna's tables, or before a copy ended."""
+        by_number = {trial.number: trial for trial in trials}
+        for open_trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            kept = by_number.get(open_trial.number)
+            if kept is None:
+                continue
+            source = by_number.get(kept.cached_from) if kept.cached_from is not None else None
+            if kept.state != "running":
+                self._tell(kept)
+            elif source is not None and source.state != "running":
+                self._conclude_copy(kept, source)
+
+    def _tell(self, ended: TrialRecord) -> None:
+        study = self._study
+        study.sampler = _teller()
+        frozen = study.get_trials(deepcopy=False)[ended.number]
+        if frozen.state.is_finished():
+            return
+        trial = self._trial(frozen)
+        if ended.state == "failed":
+            study.tell(trial, state=TrialState.FAIL)
+            return
+        assert ended.value is not None
+        with _quiet_optuna():
+            for name, excess in ended.constraints.items():
+                trial.set_constraint(name, excess)
+        trial.set_user_attr("state", ended.state)
+        trial.set_user_attr("folds_done", ended.folds_done)
+        study.tell(trial, [ended.value, *(ended.costs[name] for name in self.plan.costs)])
+
+    def _trial(self, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
+        # Optuna has no public way back from a number to a trial that is still open.
+        return optuna.Trial(self._study, frozen._trial_id)
+
+
+def num_counted(trials: Iterable[TrialRecord]) -> int:
+    """Trials that count towards the budget: distinct candidates that were, or may be, trained."""
+    return sum(t.cached_from is None and t.state != "infeasible" for t in trials)
+
+
+def excesses(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:
+    """Constraint -> value - limit, of the costs that are known; above 0 is not allowed."""
+    return {name: costs[name] - limit for name, limit in limits.items() if name in costs}
+
+
+def check_space(kept: str, wanted: SearchSpace) -> None:
+    """Refuse to go on with another space than the one that a search began with.
+
+    Args:
+        kept: JSON of the space in the manifest.
+        wanted: of the command.
+
+    Raises:
+        UserError: with the differences.
+    """
+    differences = SearchSpace.from_json(kept).differences(wanted)
+    if differences:
+        raise UserError(
+            "a search goes on with the space that it began with, but this one differs "
+            f"({'; '.join(differences)}); give the same space, or a new --out"
+        )
+
+
+def _seed(base: int, number: int) -> int:
+    digest = hashlib.sha256(f"proposal/{base}/{number}".encode()).digest()
+    return int.from_bytes(digest[:4])
+
+
+def _teller() -> optuna.samplers.BaseSampler:
+    """What an optuna.Study has while it is told: brute force would try to stop a loop that we
+    do not run.
+    """
+    return optuna.samplers.RandomSampler(seed=0)
+
+
+@contextmanager
+def _quiet_optuna():
+    """Without the notes on experimental parts, and on constraints that are set again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "The constraint value is ignored", UserWarning)
+        yield
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,143 @@
+"""What can be asked of a search's folder: how far it is, how it was begun, its winner."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from studies._search_options import SearchOptions
+from studies._search_progress import SearchTally, describe
+from unetpp.errors import UserError
+from unetpp.models.export import export_onnx
+from unetpp.searches import Rerun, SearchLedger, SearchManifest, TrialRecord
+from unetpp.spec import GridSpec
+from unetpp.store import RecordStore, RunKey
+from unetpp.trained import load_trained
+
+_SHOWN = 10
+
+
+def options_of(folder: Path) -> SearchOptions:
+    """The options with which the search of a folder was begun or last went on.
+
+    Raises:
+        UserError: when it holds none.
+    """
+    return SearchOptions.from_json(_manifest(folder)[0].options)
+
+
+def status_text(folder: Path) -> str:
+    """How far the search is, and its best trials, in lines of at most 80 columns."""
+    manifest, trials, winner = _manifest(folder)
+    tally = SearchTally(manifest, trials, 1)
+    # An ETA needs a clock that runs, and a reader has none.
+    lines = [line.removesuffix("; ETA -") for line in tally.summary()]
+    valid = [t for t in trials if t.state == "validated" and t.cached_from is None]
+    best = sorted(valid, key=lambda t: -(t.value or 0.0))[:_SHOWN]
+    for trial in best:
+        costs = f"{trial.costs['parameters'] / 1e6:.2f} M  {trial.costs['macs'] / 1e9:.2f} G"
+        lines.append(f"{trial.number:>6}  {trial.value:.4f}  {costs}  {describe(trial)}")
+    for trial in trials:
+        if trial.state == "running" and trial.cached_from is None:
+            who = "waits" if trial.worker is None else f"worker {trial.worker}"
+            folds = f"{trial.folds_done} of {manifest.folds['num_folds']} folds"
+            lines.append(f"{trial.number:>6}  running, {folds}, {who}  {describe(trial)}")
+    if winner is None:
+        lines.append(f"No winner yet; go on with: unetpp search resume {folder}")
+    else:
+        named = next(t for t in trials if t.number == winner)
+        lines.append(
+            f"Winner: trial {winner}, {describe(named)}. Report: {folder}/report/index.html"
+        )
+    return "\n".join(lines)
+
+
+def export_winner(folder: Path, out: Path, *, onnx: bool) -> str:
+    """Write the winner's network with its weights; what was written, in words.
+
+    The weights are those of the test (trained on all cases but those set aside), or, without one,
+    of the first fresh fold (or of the first fold), which knows fewer cases.
+
+    Raises:
+        UserError: when the search has no winner yet, or `out` is something else.
+    """
+    manifest, trials, winner = _manifest(folder)
+    if winner is None:
+        raise UserError(
+            f"the winner of a search is named at its end, but {folder} has none yet; go on with "
+            f"`unetpp search resume {folder}`"
+        )
+    trial = next(t for t in trials if t.number == winner)
+    key, said = _weights_of(trial, manifest)
+    source = folder / "weights" / key.id
+    if not source.is_dir():
+        raise UserError(
+            f"the weights of the winner must be in {source}, but they are not; they were removed "
+            "or lie on the machine that trained them"
+        )
+    if out.exists() and not (out / "data.json").is_file():
+        raise UserError(
+            f"the winner goes into a new folder, but {out} holds something else; give another --out"
+        )
+    partial = out.with_name(f".{out.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, partial)
+    if onnx:
+        model, fed_as = load_trained(partial)
+        export_onnx(model.eval(), partial / "model.onnx", **_example(fed_as.patch or fed_as.size))
+    if out.exists():
+        shutil.rmtree(out)
+    os.replace(partial, out)
+    depth = GridSpec.from_json(trial.spec).depth
+    return (
+        f"{out}: trial {winner} ({describe(trial)}, depth {depth}), {said}"
+        f"{'; also as model.onnx' if onnx else ''}"
+    )
+
+
+def _weights_of(trial: TrialRecord, manifest: SearchManifest) -> tuple[RunKey, str]:
+    if manifest.tests:
+        return (
+            _key(trial, manifest, manifest.tests[0]),
+            "trained on all cases but those set aside for the test",
+        )
+    if manifest.confirmation is not None:
+        return (
+            _key(trial, manifest, manifest.confirmation),
+            "trained on all cases but those of one fresh fold",
+        )
+    whole = Rerun(
+        split_hash=manifest.split_hash, num_folds=1, seeds=(manifest.seed,), test_train_ratio=1.0
+    )
+    return _key(trial, manifest, whole), "trained on all cases but those of the first fold"
+
+
+def _key(trial: TrialRecord, manifest: SearchManifest, rerun: Rerun) -> RunKey:
+    return RunKey(
+        dataset_hash=manifest.dataset_hash,
+        split_hash=rerun.split_hash,
+        fold=0,
+        spec_id=trial.spec_id,
+        recipe_id=trial.recipe_id,
+        seed=rerun.seeds[0],
+        numbers_version=manifest.numbers_version,
+    )
+
+
+def _manifest(folder: Path) -> tuple[SearchManifest, list[TrialRecord], int | None]:
+    store = RecordStore.open_folder(folder, must_exist=True)
+    try:
+        ledger = SearchLedger(store)
+        names = ledger.searches()
+        manifest = ledger.manifest(names[0]) if names else None
+        if manifest is None:
+            raise UserError(
+                f"a search's folder is one that `unetpp search` made, but {folder} holds no search; "
+                "give the folder that it printed"
+            )
+        result = ledger.result(manifest.search)
+        return manifest, ledger.trials(manifest.search), None if result is None else result.winner
+    finally:
+        store.close()

@@ -1,0 +1,259 @@
+import itertools
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from nas.proposals import Promise, ProposalPlan, Proposals, num_counted
+from nas.search_space import Common, decode
+from nas.space_presets import find_space, references
+from unetpp.recipe import TrainRecipe
+from unetpp.searches import SearchLedger, TrialRecord
+from unetpp.spec import GridSpec
+from unetpp.store import RecordStore
+
+COMMON = Common(
+    encoders={"plain": None},
+    max_depth=3,
+    width=4,
+    in_channels=1,
+    classes=1,
+    overlapping=False,
+    spatial_dims=2,
+    recipe=TrainRecipe(epochs=1),
+)
+
+
+def _plan(**changes) -> ProposalPlan:
+    space = find_space("grid", max_depth=3, width=4)
+    promised = [
+        Promise(label=label, params=params, is_baseline=index == 0)
+        for index, (label, params) in enumerate(references(space, COMMON))
+    ]
+    plan = ProposalPlan(
+        search="search",
+        space=space,
+        common=COMMON,
+        strategy="tpe",
+        metric="dice",
+        costs=(),
+        constraints={},
+        budget=12,
+        seed=0,
+        promises=tuple(promised),
+    )
+    return replace(plan, **changes)
+
+
+def _open(folder: Path, plan: ProposalPlan) -> Proposals:
+    store = RecordStore.open_folder(folder)
+    return Proposals(
+        plan,
+        SearchLedger(store),
+        storage_url=store.url,
+        lock=folder / ".lock",
+        price=lambda candidate: {"parameters": 1.0, "macs": float(sum(candidate.spec.widths))},
+    )
+
+
+def _score(trial: TrialRecord) -> float:
+    """A smooth truth, so that a strategy has something to learn."""
+    spec = GridSpec.from_json(trial.spec)
+    return 0.5 + 0.1 * spec.depth + 0.001 * len(spec.skips) - 0.002 * spec.widths[0]
+
+
+def _finish(trial: TrialRecord, **changes) -> TrialRecord:
+    return replace(trial, **{"state": "validated", "value": _score(trial), **changes})
+
+
+def _run(proposals: Proposals, worker: str = "1", *, at_most: int | None = None) -> None:
+    for _ in itertools.count() if at_most is None else range(at_most):
+        trial = proposals.claim(worker)
+        if trial is None:
+            return
+        proposals.conclude(_finish(trial))
+
+
+def _proposed(proposals: Proposals) -> list[tuple[int, str, int | None]]:
+    return [(t.number, t.candidate_id, t.cached_from) for t in proposals.trials()]
+
+
+def test_the_baseline_and_plain_unets_of_every_depth_come_first(tmp_path):
+    proposals = _open(tmp_path, _plan())
+    proposals.promise()
+    _run(proposals)
+    labels = [t.label for t in proposals.trials() if t.label]
+    assert labels[0].endswith("(baseline)")
+    assert labels[1:] == ["U-Net L1", "U-Net L2", "U-Net L3"]
+    assert [t.is_baseline for t in proposals.trials()].count(True) == 1
+
+
+@pytest.mark.parametrize("strategy", ["tpe", "random", "nsga2", "brute_force", "gp"])
+def test_a_search_has_exactly_its_budget_of_distinct_candidates(tmp_path, strategy):
+    proposals = _open(tmp_path, _plan(strategy=strategy, budget=14))
+    proposals.promise()
+    _run(proposals)
+    trials = proposals.trials()
+    trained = [t.candidate_id for t in trials if t.cached_from is None]
+    assert len(trained) == len(set(trained)) == num_counted(trials) == 14
+    assert all(t.state == "validated" for t in trials)
+
+
+def test_duplicates_have_the_value_of_the_first_and_the_strategy_is_told(tmp_path):
+    plan = _plan(space=find_space("depth", max_depth=3, width=4), promises=(), budget=100)
+    proposals = _open(tmp_path, plan)
+    _run(proposals)
+    trials = {t.number: t for t in proposals.trials()}
+    copies = [t for t in trials.values() if t.cached_from is not None]
+    assert copies
+    assert all(t.value == trials[t.cached_from].value for t in copies)
+    study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
+    assert [t.value for t in study.trials] == [trials[t.number].value for t in study.trials]
+
+
+def test_a_space_that_is_exhausted_ends_the_search(tmp_path):
+    space = find_space("depth", max_depth=3, width=4)
+    proposals = _open(tmp_path, _plan(space=space, promises=(), budget=1000))
+    _run(proposals)
+    trained = {t.candidate_id for t in proposals.trials() if t.cached_from is None}
+    assert trained == {decode(params, COMMON).id for params in space.assignments()}
+
+
+def test_an_interrupted_search_proposes_what_an_uninterrupted_one_does(tmp_path):
+    whole = _open(tmp_path / "whole", _plan(budget=20))
+    whole.promise()
+    _run(whole)
+    for stop in range(1, 20, 4):
+        folder = tmp_path / f"cut-{stop}"
+        cut = _open(folder, _plan(budget=20))
+        cut.promise()
+        _run(cut, at_most=stop)
+        again = _open(folder, _plan(budget=20))
+        again.promise()
+        _run(again)
+        assert _proposed(again) == _proposed(whole)
+
+
+def test_what_was_given_back_is_claimed_first_with_its_folds(tmp_path):
+    proposals = _open(tmp_path, _plan())
+    proposals.promise()
+    first = proposals.claim("1")
+    assert first is not None
+    proposals.note(replace(first, folds_done=2, fold_scores=(0.5, 0.6)))
+    second = proposals.claim("2")
+    assert second is not None
+    assert second.number != first.number
+    assert [t.number for t in proposals.release(["1"])] == [first.number]
+    taken = proposals.claim("3")
+    assert taken is not None
+    assert (taken.number, taken.folds_done, taken.worker) == (first.number, 2, "3")
+
+
+def test_a_proposal_that_is_running_elsewhere_is_not_trained_twice(tmp_path):
+    plan = _plan(space=find_space("depth", max_depth=3, width=4), promises=(), budget=1000)
+    proposals = _open(tmp_path, plan)
+    claimed = []
+    while (trial := proposals.claim(f"{len(claimed)}")) is not None:
+        claimed.append(trial)
+    ids = [t.candidate_id for t in claimed]
+    assert len(ids) == len(set(ids))
+    for trial in claimed:
+        proposals.conclude(_finish(trial))
+    assert all(t.state == "validated" for t in proposals.trials())
+
+
+def test_what_optuna_missed_in_a_crash_is_told_at_the_next_claim(tmp_path):
+    proposals = _open(tmp_path, _plan(budget=3))
+    proposals.promise()
+    trial = proposals.claim("1")
+    assert trial is not None
+    # As if the process had died between the ledger and Optuna's tables.
+    SearchLedger(RecordStore.open_folder(tmp_path)).put_trial(
+        "search", replace(_finish(trial), worker=None)
+    )
+    again = _open(tmp_path, _plan(budget=3))
+    _run(again)
+    study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
+    assert study.trials[trial.number].value == _score(trial)
+    assert num_counted(again.trials()) == 3
+
+
+def test_a_trial_that_optuna_has_and_the_ledger_lacks_is_taken_up(tmp_path):
+    proposals = _open(tmp_path, _plan(budget=3))
+    proposals.promise()
+    study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
+    lost = study.ask()
+    _run(_open(tmp_path, _plan(budget=3)))
+    trials = proposals.trials()
+    assert trials[0].number == lost.number
+    assert num_counted(trials) == 3
+    states = {t.state for t in study.get_trials()}
+    assert states <= {TrialState.COMPLETE, TrialState.WAITING}
+
+
+def test_infeasible_trials_do_not_count_and_are_told_as_broken_constraints(tmp_path):
+    plan = _plan(constraints={"macs": 20.0}, budget=8, costs=("macs",))
+    proposals = _open(tmp_path, plan)
+    proposals.promise()
+    while (trial := proposals.claim("1")) is not None:
+        broken = any(excess > 0 for excess in trial.constraints.values())
+        proposals.conclude(
+            replace(trial, state="infeasible", value=0.0) if broken else _finish(trial)
+        )
+    trials = proposals.trials()
+    assert num_counted(trials) == 8
+    infeasible = [t for t in trials if t.state == "infeasible"]
+    assert infeasible
+    study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
+    told = {t.number: t for t in study.trials}
+    for trial in infeasible:
+        assert told[trial.number].state == TrialState.COMPLETE
+        assert told[trial.number].constraints["macs"] == trial.constraints["macs"] > 0
+
+
+def test_a_failed_trial_counts_and_optuna_knows_it_as_failed(tmp_path):
+    proposals = _open(tmp_path, _plan(budget=2))
+    proposals.promise()
+    trial = proposals.claim("1")
+    assert trial is not None
+    proposals.conclude(replace(trial, state="failed", reason="ZeroDivisionError"))
+    _run(proposals)
+    assert num_counted(proposals.trials()) == 2
+    study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
+    assert study.trials[trial.number].state == TrialState.FAIL
+
+
+def test_workers_that_claim_at_once_make_exactly_the_budget(tmp_path):
+    _open(tmp_path, _plan(budget=24)).promise()
+    errors: list[BaseException] = []
+
+    def work(name: str) -> None:
+        try:
+            _run(_open(tmp_path, _plan(budget=24)), name)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"{k}",)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    trials = _open(tmp_path, _plan(budget=24)).trials()
+    assert num_counted(trials) == 24
+    assert [t.number for t in trials] == list(range(len(trials)))
+    assert all(t.state == "validated" for t in trials)
+
+
+def test_tpe_finds_more_than_random_does(tmp_path):
+    """The strategy is really told: with a smooth truth it gets ahead of chance."""
+    means = {}
+    for strategy in ("tpe", "random"):
+        proposals = _open(tmp_path / strategy, _plan(strategy=strategy, budget=40, promises=()))
+        _run(proposals)
+        late = [t.value for t in proposals.trials() if t.cached_from is None][20:]
+        means[strategy] = sum(late) / len(late)
+    assert means["tpe"] > means["random"] + 0.01

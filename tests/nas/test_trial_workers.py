@@ -1,0 +1,280 @@
+"""Searches that really train, on the smallest bench."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from tiny_study import store_in, tiny_bench
+
+import nas.performance_estimation
+from nas.performance_estimation import Estimation
+from nas.proposals import Promise, ProposalPlan, num_counted
+from nas.racing import PairedMargin, find_rule
+from nas.search_space import Common
+from nas.space_presets import find_space, references
+from nas.trial_workers import SearchWork, open_proposals, run_trials
+from unetpp.errors import UserError
+from unetpp.searches import TrialRecord
+from unetpp.spec import GridSpec
+from unetpp.store import RecordStore
+from unetpp.training.failures import DivergenceError
+
+TESTS = Path(__file__).parents[1]
+
+
+def tiny_work(folder: Path, *, budget: int = 4, epochs: int = 1, **estimation: Any) -> SearchWork:
+    bench = tiny_bench(folder, epochs=epochs)
+    common = Common(
+        encoders={"plain": None},
+        max_depth=2,
+        width=2,
+        in_channels=1,
+        classes=1,
+        overlapping=False,
+        spatial_dims=2,
+        recipe=bench.recipe,
+    )
+    space = find_space("skips", max_depth=2, width=2)
+    fields: dict[str, Any] = {
+        "metric": "dice",
+        "costs": (),
+        "limits": {},
+        "rule": find_rule("none"),
+        "halving": None,
+    }
+    fields |= estimation
+    return SearchWork(
+        proposals=ProposalPlan(
+            search="search",
+            space=space,
+            common=common,
+            strategy="tpe",
+            metric=fields["metric"],
+            costs=fields["costs"],
+            constraints=fields["limits"],
+            budget=budget,
+            seed=0,
+            promises=tuple(
+                Promise(label=label, params=params, is_baseline=index == 0)
+                for index, (label, params) in enumerate(references(space, common))
+            ),
+        ),
+        estimation=Estimation(**fields),
+        bench=bench,
+        store_url=RecordStore.url_of_folder(folder),
+        folder=folder,
+    )
+
+
+def run(work: SearchWork, *, num_workers: int = 1) -> list[TrialRecord]:
+    store = store_in(work.folder)
+    run_trials(work, store, num_workers=num_workers, on_trial=lambda _: None)
+    return open_proposals(work, store).trials()
+
+
+def test_a_validated_trial_has_the_scores_of_its_runs(tmp_path):
+    work = tiny_work(tmp_path)
+    trials, store = run(work), store_in(tmp_path)
+    assert num_counted(trials) == 4
+    for trial in trials:
+        assert trial.state == "validated"
+        by_hand = []
+        for fold in range(3):
+            key = work.bench.key(GridSpec.from_json(trial.spec), fold)
+            record = store.run(key)
+            assert record is not None
+            cases = [c for c in store.cases(key) if c.output == record.primary_output]
+            dice = [2 * c.tp / (2 * c.tp + c.fp + c.fn) for c in cases if c.tp + c.fp + c.fn]
+            by_hand.append(fmean(dice))
+        assert trial.fold_scores == pytest.approx(by_hand)
+        assert trial.value == pytest.approx(fmean(by_hand))
+        assert trial.seconds > 0
+        assert trial.costs["memory_mb"] > 0
+
+
+def test_racing_gives_up_after_a_fold_and_never_the_baseline(tmp_path):
+    # Whatever is not at least a whole point better than the best is given up.
+    trials = run(tiny_work(tmp_path, budget=5, rule=PairedMargin(margin=-1.0)))
+    assert trials[0].is_baseline
+    assert trials[0].state == "validated"
+    for trial in trials[1:]:
+        assert (trial.state, trial.folds_done, trial.rival) == ("raced_out", 1, 0)
+        assert "of 3 folds" in trial.reason
+        assert trial.reason.endswith("against trial 0")
+        # The effect of the fold is taken out: the rival's mean, moved by the paired difference.
+        moved = trial.fold_scores[0] - trials[0].fold_scores[0] + fmean(trials[0].fold_scores)
+        assert trial.value == pytest.approx(moved)
+
+
+def test_a_limit_keeps_trials_from_training_but_not_the_baseline(tmp_path):
+    work = tiny_work(tmp_path, budget=2, limits={"parameters": 1.0})
+    trials = run(work)
+    assert trials[0].state == "validated"
+    rest = [t for t in trials if not t.is_baseline]
+    assert {t.state for t in rest} == {"infeasible"}
+    assert all(t.folds_done == 0 and "allowed 1" in t.reason for t in rest)
+
+
+def test_latency_is_measured_before_training_where_it_is_asked_for(tmp_path):
+    trials = run(tiny_work(tmp_path, budget=2, costs=("latency_ms",)))
+    assert all(0 < t.costs["latency_ms"] < 1000 for t in trials)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "out_of_memory"),
+        (DivergenceError("the training loss must stay finite"), "diverged"),
+        (ZeroDivisionError("division by zero"), "failed"),
+    ],
+)
+def test_the_fault_of_a_candidate_is_its_end_and_the_search_goes_on(
+    tmp_path, monkeypatch, error, state
+):
+    true_run = nas.performance_estimation.run_fold
+
+    def sometimes(bench: Any, spec: GridSpec, fold: int, *args: Any, **kwargs: Any) -> Any:
+        if spec.depth == 1 and fold == 1:
+            raise error
+        return true_run(bench, spec, fold, *args, **kwargs)
+
+    monkeypatch.setattr(nas.performance_estimation, "run_fold", sometimes)
+    trials = run(tiny_work(tmp_path, budget=4))
+    faulty = [t for t in trials if GridSpec.from_json(t.spec).depth == 1]
+    assert faulty
+    assert {t.state for t in faulty} == {state}
+    assert {t.folds_done for t in faulty} == {1}
+    assert all(t.reason for t in faulty)
+    others = [t for t in trials if t not in faulty]
+    assert {t.state for t in others} == {"validated"}
+    if state == "out_of_memory":
+        assert all(t.constraints["memory_mb"] > 0 and t.value == 0 for t in faulty)
+
+
+def test_a_program_that_always_fails_stops_with_its_error(tmp_path, monkeypatch):
+    def never(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(nas.performance_estimation, "run_fold", never)
+    with pytest.raises(UserError, match=r"3 trials in a row failed.*ZeroDivisionError: division"):
+        run(tiny_work(tmp_path, budget=10))
+
+
+def test_an_interrupted_search_has_the_trials_of_an_uninterrupted_one(tmp_path, monkeypatch):
+    whole = run(tiny_work(tmp_path / "whole", budget=5))
+    work = tiny_work(tmp_path / "cut", budget=5)
+    true_run = nas.performance_estimation.run_fold
+    calls = 0
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls % 4 == 0:
+            raise KeyboardInterrupt
+        return true_run(*args, **kwargs)
+
+    monkeypatch.setattr(nas.performance_estimation, "run_fold", interrupted)
+    for _ in range(20):
+        try:
+            cut = run(work)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert calls >= 8
+
+    def told(trials: list[TrialRecord]) -> list[TrialRecord]:
+        return [replace(t, seconds=0, started_at="", finished_at="", worker=None) for t in trials]
+
+    assert told(cut) == told(whole)
+
+
+@pytest.mark.slow
+def test_processes_make_exactly_the_budget(tmp_path):
+    trials = run(tiny_work(tmp_path, budget=7), num_workers=3)
+    trained = [t.candidate_id for t in trials if t.cached_from is None]
+    assert len(trained) == len(set(trained)) == 7
+    assert {t.state for t in trials} == {"validated"}
+
+
+_DRIVE = """
+from pathlib import Path
+import sys
+from test_trial_workers import tiny_work, run
+if __name__ == "__main__":
+    run(tiny_work(Path(sys.argv[1]), budget=5, epochs=int(sys.argv[2])), num_workers=2)
+"""
+
+
+def drive(folder: Path, epochs: int) -> subprocess.Popen[str]:
+    file = folder / "drive.py"
+    file.write_text(_DRIVE)
+    paths = [TESTS.parent, TESTS, TESTS / "nas"]
+    return subprocess.Popen(
+        [sys.executable, str(file), str(folder), str(epochs)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, paths)),
+            "OMP_NUM_THREADS": "1",
+        },
+    )
+
+
+def workers_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        c for c in map(int, children) if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()
+    ]
+
+
+def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_no_fold_that_was_finished(tmp_path):
+    """kill -9 of two workers in turn, and of the whole search: exact budget, no fold twice."""
+    store = store_in(tmp_path)
+    work = tiny_work(tmp_path, budget=5, epochs=20)
+
+    def folds() -> int:
+        return sum(t.folds_done for t in open_proposals(work, store).trials())
+
+    with drive(tmp_path, 20) as process:
+        for after in (2, 5):
+            wait_until(lambda after=after: folds() >= after, process)
+            os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        wait_until(lambda: folds() >= 8, process)
+        process.kill()
+        process.communicate()
+    time.sleep(2)
+    before = {t.number: (t.folds_done, t.fold_scores) for t in open_proposals(work, store).trials()}
+    with drive(tmp_path, 20) as process:
+        _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    trials = open_proposals(work, store).trials()
+    assert num_counted(trials) == 5
+    assert {t.state for t in trials} == {"validated"}
+    for number, (done, scores) in before.items():
+        assert trials[number].fold_scores[:done] == scores
+    (tmp_path / "whole").mkdir()
+    whole = run(tiny_work(tmp_path / "whole", budget=5, epochs=20))
+    by_candidate = {t.candidate_id: t.fold_scores for t in whole}
+    common = [t for t in trials if t.candidate_id in by_candidate]
+    assert common
+    assert all(t.fold_scores == by_candidate[t.candidate_id] for t in common)
