@@ -22,7 +22,6 @@ from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.loading import DataOptions, load_dataset
 from unetpp.data.split_plan import SplitPlan
 from unetpp.grid import plain_encoder, unet, unet_plus, unetpp
-from unetpp.nodes import Node
 from unetpp.recipe import TrainRecipe
 from unetpp.run import Bench
 from unetpp.spec import GridSpec
@@ -84,7 +83,7 @@ def benches(data: Path, out: Path) -> Iterator[Bench]:
 
 def main() -> None:
     """Train what is not recorded yet."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Train the score table.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/score_table"))
     parser.add_argument("--workers", type=int, default=2)

@@ -78,7 +78,7 @@ class TrialProgress:
     lost_worker: str | None = None
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Ends the training of a first fold from within."""
 
     def __init__(self, verdict: Verdict, trial: TrialRecord) -> None:
@@ -141,7 +141,7 @@ def judge(
     while trial.folds_done < bench.folds.num_folds:
         try:
             trial = runs.train_next_fold(trial, spec)
-        except _Stopped as stop:
+        except _StoppedError as stop:
             return runs.stopped(stop)
         except DivergenceError as error:
             return replace(trial, state="diverged", value=0.0, reason=str(error))
@@ -219,7 +219,7 @@ class _TrialRuns:
             reason=f"{verdict.reason}, against trial {rival.number}",
         )
 
-    def stopped(self, stop: _Stopped) -> TrialRecord:
+    def stopped(self, stop: _StoppedError) -> TrialRecord:
         """The end of a trial within its first fold; what is told is the best trial's score, moved
         by how far the curves lie apart at that epoch.
         """
@@ -273,7 +273,7 @@ class _TrialRuns:
         ]
         verdict = stop_at(halving, log.epoch, log.held_out_dice, earlier)
         if verdict is not None:
-            raise _Stopped(verdict, trial)
+            raise _StoppedError(verdict, trial)
         return trial
 
     def _key(self, trial: TrialRecord, fold: int) -> RunKey:

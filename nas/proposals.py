@@ -213,7 +213,7 @@ class Proposals:
             ]
             if not untried:
                 return False
-            study.enqueue_trial(dict(random.Random(seed).choice(untried)))  # noqa: S311
+            study.enqueue_trial(dict(random.Random(seed).choice(untried)))
         else:
             study.sampler = make_sampler("random" if stubborn else plan.strategy, seed=seed)
         return True

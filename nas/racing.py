@@ -158,7 +158,7 @@ def give_up(
             pairs = np.concatenate([_grouped_differences(candidate, rival, f) for f in shared])
             if not difference <= -rule.effect or not pairs.any():
                 return None
-            p = float(stats.wilcoxon(pairs, alternative="less").pvalue)
+            p = float(np.asarray(stats.wilcoxon(pairs, alternative="less"))[1])
             if not p < rule.p:
                 return None
             return Verdict(

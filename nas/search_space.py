@@ -182,9 +182,9 @@ class SearchSpace:
                 case IntDistribution(low=low, high=high):
                     params[parameter.name] = trial.suggest_int(parameter.name, low, high)
                 case _:
-                    params[parameter.name] = trial.suggest_categorical(
-                        parameter.name, parameter.choices
-                    )
+                    value = trial.suggest_categorical(parameter.name, parameter.choices)
+                    assert value is not None
+                    params[parameter.name] = value
         return params
 
     def check(self, params: Mapping[str, Value]) -> None:

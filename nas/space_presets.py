@@ -23,7 +23,7 @@ from unetpp.recipe import AUGMENTATIONS
 from unetpp.searches import Value
 
 # Encoders of `encoder`: small ones of four families, beside the paper's.
-ENCODERS = ("plain", "resnet18", "mobilenetv3_small_100", "efficientnet_b0", "convnext_atto")
+ENCODERS = ("plain", "resnet18", "mobilenetv3_small_100", "efficientnet_b0", "regnety_002")
 _TRIANGLES = ("nested", "mixed", "dense")
 _SKIPS = ("none", "plain", *_TRIANGLES)
 

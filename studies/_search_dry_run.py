@@ -80,7 +80,7 @@ def _cost_lines(ready: PreparedSearch) -> list[str]:
     seconds = seconds_per_image(ready.baseline.spec, scale)
     trained = sum(len(bench.folds.train_cases(fold)) for fold in range(bench.folds.num_folds))
     minutes = trained * bench.recipe.epochs * seconds / 60
-    text = [
+    text = (
         f"One unit is the baseline trained on all {bench.folds.num_folds} folds, about "
         f"{minutes:.1f} minutes on this machine. {plan.budget} trials cost about {full:.1f} units "
         f"without racing and about {raced:.1f} with it ({raced * minutes:.0f} minutes), if time "
@@ -88,5 +88,5 @@ def _cost_lines(ready: PreparedSearch) -> list[str]:
         f"{len(ready.confirmation)} fresh seeds of {ready.options.num_confirmed} trials and the "
         f"baseline, and {len(ready.tests)} seeds of the test, come on top. "
         f"{ready.options.workers} workers with {num_threads(ready.options.workers)} threads each."
-    ]
-    return textwrap.wrap(text[0], 80)
+    )
+    return textwrap.wrap(text, 80)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -85,11 +84,11 @@ def export_winner(folder: Path, out: Path, *, onnx: bool) -> str:
     partial.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source, partial)
     if onnx:
-        model, fed_as = load_trained(partial)
-        export_onnx(model.eval(), partial / "model.onnx", **_example(fed_as.patch or fed_as.size))
+        model, _ = load_trained(partial)
+        export_onnx(model.eval(), partial / "model.onnx")
     if out.exists():
         shutil.rmtree(out)
-    os.replace(partial, out)
+    partial.replace(out)
     depth = GridSpec.from_json(trial.spec).depth
     return (
         f"{out}: trial {winner} ({describe(trial)}, depth {depth}), {said}"

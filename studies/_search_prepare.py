@@ -24,7 +24,7 @@ from studies._study import Frame, Setting
 from unetpp.errors import UserError
 from unetpp.models.encoders import describe_encoder
 from unetpp.run import NUMBERS_VERSION, Bench
-from unetpp.searches import SearchLedger, SearchManifest, Value
+from unetpp.searches import SearchLedger, SearchManifest
 from unetpp.store import RecordStore
 
 SEARCH = "search"

@@ -81,11 +81,12 @@ class SearchTally:
         early = ", ".join(f"{states[s]} {s.replace('_', ' ')}" for s in _ENDED_EARLY if states[s])
         counted = num_counted(t for t in trials if t.state != "running")
         cached = sum(t.cached_from is not None for t in trials)
-        lines = [
+        first = (
             f"{counted} of {self.manifest.budget} trials done, {states['running']} running: "
             f"{states['validated']} validated{f', {early}' if early else ''}"
             f"{f'; {cached} proposed again' if cached else ''}"
-        ]
+        )
+        lines = [first]
         best = incumbent(trials)
         if best is not None:
             lines.append(
@@ -171,17 +172,19 @@ def _lasting(tally: SearchTally, event: TrialProgress) -> list[str]:
     """What stays on the screen: how a trial ended, and that a worker was lost."""
     trial = event.trial
     if event.lost_worker is not None:
-        return [
+        lost = (
             f"worker {event.lost_worker} died in trial {trial.number}, fold "
             f"{trial.folds_done + 1}; another goes on with it"
-        ]
+        )
+        return [lost]
     if trial.state == "running":
         return []
     value = "" if trial.value is None else f"  {tally.manifest.metric} {trial.value:.4f}"
     why = f" ({trial.reason})" if trial.reason else ""
     end = trial.state.replace("_", " ")
     done = num_counted(t for t in tally.trials if t.state != "running")
-    return [
+    line = (
         f"[{done}/{tally.manifest.budget}] trial {trial.number}  {describe(trial)}{value}  "
         f"{end}{why}  ETA {tally.eta}"
-    ]
+    )
+    return [line]

@@ -109,7 +109,7 @@ def test_duplicates_have_the_value_of_the_first_and_the_strategy_is_told(tmp_pat
     trials = {t.number: t for t in proposals.trials()}
     copies = [t for t in trials.values() if t.cached_from is not None]
     assert copies
-    assert all(t.value == trials[t.cached_from].value for t in copies)
+    assert all(t.value == trials[t.cached_from or 0].value for t in copies)
     study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
     assert [t.value for t in study.trials] == [trials[t.number].value for t in study.trials]
 
@@ -228,12 +228,12 @@ def test_a_failed_trial_counts_and_optuna_knows_it_as_failed(tmp_path):
 
 def test_workers_that_claim_at_once_make_exactly_the_budget(tmp_path):
     _open(tmp_path, _plan(budget=24)).promise()
-    errors: list[BaseException] = []
+    errors: list[Exception] = []
 
     def work(name: str) -> None:
         try:
             _run(_open(tmp_path, _plan(budget=24)), name)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - the test fails on whatever a thread met
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(f"{k}",)) for k in range(4)]
@@ -254,6 +254,6 @@ def test_tpe_finds_more_than_random_does(tmp_path):
     for strategy in ("tpe", "random"):
         proposals = _open(tmp_path / strategy, _plan(strategy=strategy, budget=40, promises=()))
         _run(proposals)
-        late = [t.value for t in proposals.trials() if t.cached_from is None][20:]
+        late = [t.value or 0.0 for t in proposals.trials() if t.cached_from is None][20:]
         means[strategy] = sum(late) / len(late)
     assert means["tpe"] > means["random"] + 0.01

@@ -66,7 +66,7 @@ def test_a_margin_is_of_the_mean_over_folds_of_paired_differences():
 def test_the_wilcoxon_rule_has_the_p_of_scipy_over_all_cases_of_the_shared_folds():
     rival, candidate = noisy(0, seed=1), first(noisy(-0.012, seed=2), 2)
     pairs = np.concatenate([candidate.by_fold[f] - rival.by_fold[f] for f in range(2)])
-    p = stats.wilcoxon(pairs, alternative="less").pvalue
+    p = float(np.asarray(stats.wilcoxon(pairs, alternative="less"))[1])
     rule = CaseWilcoxon(p=p * 1.01, effect=0.005)
     verdict = give_up(rule, candidate, rival, num_folds=5)
     assert verdict is not None

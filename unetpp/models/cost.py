@@ -47,7 +47,8 @@ def costs_of(
     """Costs of a network that is not there yet: it is built untrained and run on few cases.
 
     Args:
-        spec, recipe: of the network and its training.
+        spec: of the network.
+        recipe: of its training.
         shape: *S of what it sees in a step.
         device: on which it would be trained.
     """
@@ -72,8 +73,8 @@ def training_memory(model: UNetPlusPlus, recipe: TrainRecipe, *, shape: tuple[in
         recipe: its batch size, its precision, and whether it freezes the encoder.
         shape: *S.
     """
-    frozen = recipe.encoder_rate == 0
-    held = {id(p) for p in model.encoder.parameters()} if frozen else set[int]()
+    frozen = model.encoder if recipe.encoder_rate == 0 else None
+    held = set[int]() if frozen is None else {id(p) for p in frozen.parameters()}
     states = sum(
         p.numel() * p.element_size() * (1 if id(p) in held else 4) for p in model.parameters()
     )
@@ -94,7 +95,7 @@ def _kept_for_backward(
     image = image.contiguous(memory_format=layout)
     # A copy: a pass in training mode moves the statistics of norms.
     copied = copy.deepcopy(model).train().to(memory_format=layout)
-    if recipe.encoder_rate == 0:
+    if recipe.encoder_rate == 0 and copied.encoder is not None:
         copied.encoder.requires_grad_(requires_grad=False)
     own = {value.untyped_storage().data_ptr() for value in copied.parameters()}
     saved: dict[int, tuple[int, torch.Tensor]] = {}

@@ -78,5 +78,5 @@ def test_a_share_of_random_darts_falls_on_it():
     generator = np.random.default_rng(0)
     points = generator.random((20, 3))
     darts = generator.random((100_000, 3))
-    hit = (darts[:, None] <= points[None]).all(axis=2).any(axis=1).mean()
+    hit = np.mean([(dart <= points).all(axis=1).any() for dart in darts])
     assert hypervolume(points.tolist(), (0, 0, 0), (1, 1, 1)) == pytest.approx(hit, abs=0.01)

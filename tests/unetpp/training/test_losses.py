@@ -8,6 +8,7 @@ import torch
 from tiny_study import store_in, tiny_bench, tiny_spec
 from torch import Tensor
 
+from unetpp.recipe import Loss
 from unetpp.run import run_fold
 from unetpp.training.losses import head_losses, hybrid_loss, uncertainty_loss, weighted_loss
 
@@ -174,7 +175,7 @@ def test_the_parts_of_the_loss_by_hand():
     focal = -sum((1 - p) ** 2 * math.log(p) for p in given) / 4
     dice = 1 - (2 * 0.75 + 1) / (0.75 + 0.5 + 0.5 + 0.25 + 1 + 1)
 
-    def loss(name: str) -> float:
+    def loss(name: Loss) -> float:
         return hybrid_loss(logits, target, exclusive=False, loss=name).item()
 
     assert loss("cross_entropy") == pytest.approx(cross_entropy)
@@ -187,7 +188,8 @@ def test_every_loss_of_two_exclusive_classes_is_that_of_one_sigmoid():
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(2, 2, 5, 5, generator=generator)
     masks = torch.randint(0, 2, (2, 1, 5, 5), generator=generator)
-    for name in ("cross_entropy", "dice", "focal_dice"):
+    losses: tuple[Loss, ...] = ("cross_entropy", "dice", "focal_dice")
+    for name in losses:
         torch.testing.assert_close(
             hybrid_loss(logits, masks, exclusive=True, loss=name),
             hybrid_loss(logits[:, 1:] - logits[:, :1], masks, exclusive=False, loss=name),
