@@ -24,7 +24,7 @@ from unetpp.data.split_plan import SplitPlan
 from unetpp.grid import plain_encoder, unet, unet_plus, unetpp
 from unetpp.recipe import TrainRecipe
 from unetpp.run import Bench
-from unetpp.spec import GridSpec
+from unetpp.spec import EncoderSpec, GridSpec
 from unetpp.store import RecordStore
 from unetpp.training.device import supports_bf16
 
@@ -33,20 +33,24 @@ NUM_FOLDS, SIDE = 5, 96
 RECIPE_EPOCHS = 8
 
 
+def skip_sets(encoder: EncoderSpec, *, in_channels: int) -> dict[str, GridSpec]:
+    """Name of a set of skips -> network; at small depths several give the same one."""
+    dense = unetpp(encoder, in_channels=in_channels)
+    return {
+        "plain": unet(encoder, in_channels=in_channels),
+        "nested": unet_plus(encoder, in_channels=in_channels),
+        "mixed": dense.with_skips([s.j in (0, t.j - 1) for s, t in dense.skips]),
+        "dense": dense,
+    }
+
+
 def networks(in_channels: int) -> dict[str, GridSpec]:
     """Name -> network; sets of skips that give the same network at a depth are in once."""
     named: dict[str, GridSpec] = {}
     for width in WIDTHS:
         for depth in DEPTHS:
             encoder = plain_encoder(depth, width=width)
-            dense = unetpp(encoder, in_channels=in_channels)
-            sets = {
-                "plain": unet(encoder, in_channels=in_channels),
-                "nested": unet_plus(encoder, in_channels=in_channels),
-                "mixed": dense.with_skips([s.j in (0, t.j - 1) for s, t in dense.skips]),
-                "dense": dense,
-            }
-            for skips, spec in sets.items():
+            for skips, spec in skip_sets(encoder, in_channels=in_channels).items():
                 if spec not in named.values():
                     named[f"{skips}-L{depth}-w{width}"] = spec
     return named

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import optuna
@@ -25,9 +26,9 @@ from pydantic import ConfigDict, TypeAdapter
 
 from unetpp.errors import UserError
 from unetpp.grid import no_skips, plain_encoder, unet, unet_plus, unetpp
-from unetpp.recipe import AUGMENTATIONS, TrainRecipe
+from unetpp.recipe import AUGMENTATIONS, Loss, TrainRecipe
 from unetpp.searches import Value
-from unetpp.spec import EncoderSpec, GridSpec, Node
+from unetpp.spec import Block, EncoderSpec, GridSpec, Node, Supervision, Up
 
 # Besides skip_SOURCE_TARGET, these mean something; `decode` says what.
 _NAMES = (
@@ -35,6 +36,14 @@ _NAMES = (
     "learning_rate", "loss", "augmentation",
 )  # fmt: skip
 _SKIP = "skip_"
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "skips": ("none", "plain", "nested", "mixed", "dense"),
+    "supervision": ("last", *get_args(Supervision)),
+    "block": get_args(Block),
+    "up": get_args(Up),
+    "loss": get_args(Loss),
+    "augmentation": tuple(AUGMENTATIONS),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +68,8 @@ class Parameter:
         when: it is active where all of these hold.
 
     Raises:
-        UserError: without values, with a value twice, or with a range that is none.
+        UserError: for a name that means nothing, without values, with a value twice or one that
+            means nothing, or with a range that is none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -71,7 +81,7 @@ class Parameter:
     when: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.name not in _NAMES and not self.name.startswith(_SKIP):
+        if self.name not in _NAMES and not _names_an_edge(self.name):
             raise UserError(
                 f"a parameter must be one of {', '.join(_NAMES)} or skip_SOURCE_TARGET, but got "
                 f"{self.name!r}"
@@ -81,10 +91,21 @@ class Parameter:
                 raise UserError(
                     f"a parameter must have each value once, but `{self.name}` has {self.choices}"
                 )
-        elif not 0 < self.low < self.high < math.inf:
+            strangers = [c for c in self.choices if not _means_something(self.name, c)]
+            if strangers:
+                raise UserError(
+                    f"choices of `{self.name}` must be of {_meanings(self.name)}, but got "
+                    f"{strangers[0]!r}"
+                )
+            if (self.low, self.high) != (0, 0):
+                raise UserError(
+                    f"a parameter must have choices or a range, but `{self.name}` has both; leave "
+                    "one of them out"
+                )
+        elif self.name != "learning_rate" or not 0 < self.low < self.high < math.inf:
             raise UserError(
-                f"a parameter must have choices, or a range above 0, but `{self.name}` has "
-                f"{self.low}..{self.high}; give choices=(...) or low < high"
+                "a parameter must have choices, or be a learning_rate with a range above 0, but "
+                f"`{self.name}` has {self.low}..{self.high}; give choices=(...) or low < high"
             )
 
     @property
@@ -159,14 +180,22 @@ class SearchSpace:
         return SEARCH_SPACE_JSON.validate_json(text)
 
     def differences(self, other: SearchSpace) -> list[str]:
-        """What `other` has otherwise, one phrase each: "depth: 1, 2 there, 1, 2, 3 now"."""
+        """What `other` has otherwise, one phrase each: "depth: 1, 2 there, depth: 1, 2, 3 now".
+
+        Empty for the same space alone: names and order decide on what is proposed, too.
+        """
         mine = {p.name: p.text for p in self.parameters}
         theirs = {p.name: p.text for p in other.parameters}
-        return [
+        phrases = [
             f"{mine.get(name, f'no {name}')} there, {theirs.get(name, f'no {name}')} now"
             for name in dict.fromkeys([*mine, *theirs])
             if mine.get(name) != theirs.get(name)
         ]
+        if self.name != other.name:
+            phrases.insert(0, f"space: {self.name} there, {other.name} now")
+        if not phrases and self != other:
+            phrases.append(f"order: {', '.join(mine)} there, {', '.join(theirs)} now")
+        return phrases
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Value]:
         """Values of the active parameters, by Optuna's strategy."""
@@ -257,6 +286,9 @@ class Common:
             `width` x 2^i.
         in_channels, classes, overlapping, spatial_dims: see `GridSpec`.
         recipe: of candidates, but for what they change of it.
+
+    Raises:
+        UserError: when an encoder has too few levels, or is for images where volumes are given.
     """
 
     encoders: Mapping[str, EncoderSpec | None]
@@ -267,6 +299,24 @@ class Common:
     overlapping: bool
     spatial_dims: Literal[2, 3]
     recipe: TrainRecipe
+
+    def __post_init__(self) -> None:
+        assert self.encoders, "candidates have an encoder"
+        for name, encoder in self.encoders.items():
+            if encoder is None:
+                continue
+            levels = len(encoder.channels)
+            if levels <= self.max_depth:
+                raise UserError(
+                    f"every encoder of a search must have the {self.max_depth + 1} levels of its "
+                    f"greatest depth, but {name} has {levels}; leave it out, or search depths up "
+                    f"to {levels - 1}"
+                )
+            if self.spatial_dims == 3:
+                raise UserError(
+                    f"an encoder from timm has 2 dimensions, but a search on volumes was given "
+                    f"{name}; use the plain encoder alone"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,6 +399,33 @@ def distinct(space: SearchSpace, common: Common, *, limit: int = 20_000) -> int 
     if points is None or points > limit:
         return None
     return len({decode(params, common).id for params in space.assignments()})
+
+
+def _names_an_edge(name: str) -> bool:
+    """Whether it is skip_SOURCE_TARGET with two nodes of one level, the source to the left."""
+    found = re.fullmatch(_SKIP + r"X_(\d+)_(\d+)_X_(\d+)_(\d+)", name)
+    return found is not None and found[1] == found[3] and int(found[2]) < int(found[4])
+
+
+def _means_something(name: str, value: Value) -> bool:
+    """Whether `decode` knows this value of the parameter."""
+    if name in ("depth", "width"):
+        return type(value) is int and value >= 1
+    if name == "learning_rate":
+        return type(value) is float and 0 < value < math.inf
+    if name == "encoder":
+        return isinstance(value, str)
+    return isinstance(value, bool) if name.startswith(_SKIP) else value in _WORDS[name]
+
+
+def _meanings(name: str) -> str:
+    if name in ("depth", "width"):
+        return "whole numbers from 1"
+    if name == "learning_rate":
+        return "floats above 0"
+    if name == "encoder":
+        return "plain and names of timm"
+    return "True and False" if name.startswith(_SKIP) else ", ".join(_WORDS[name])
 
 
 def _columns(spec: GridSpec) -> tuple[int, ...]:

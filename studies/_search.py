@@ -20,11 +20,11 @@ from studies._search_prepare import (
     keep_search_promise,
     prepare_search,
 )
-from studies._search_progress import SearchTally, cost_in_baselines, describe, watching
+from studies._search_progress import SearchTally, cost_in_baselines, watching
 from unetpp.errors import UserError
 from unetpp.recipe import TrainRecipe
 from unetpp.run import Bench
-from unetpp.searches import SearchLedger, SearchManifest, SearchResult, TrialRecord
+from unetpp.searches import SearchLedger, SearchManifest, SearchResult, TrialRecord, describe
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 

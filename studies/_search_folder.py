@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 from studies._search_options import SearchOptions
-from studies._search_progress import SearchTally, describe
+from studies._search_progress import SearchTally
 from unetpp.errors import UserError
 from unetpp.models.export import export_onnx
-from unetpp.searches import Rerun, SearchLedger, SearchManifest, TrialRecord
+from unetpp.searches import Rerun, SearchLedger, SearchManifest, TrialRecord, describe
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore, RunKey
 from unetpp.trained import load_trained
@@ -35,7 +35,9 @@ def status_text(folder: Path) -> str:
     valid = [t for t in trials if t.state == "validated" and t.cached_from is None]
     best = sorted(valid, key=lambda t: -(t.value or 0.0))[:_SHOWN]
     for trial in best:
-        costs = f"{trial.costs['parameters'] / 1e6:.2f} M  {trial.costs['macs'] / 1e9:.2f} G"
+        costs = (
+            f"{trial.costs['parameters'] / 1e6:.3f} M par.  {trial.costs['macs'] / 1e6:,.0f} M MACs"
+        )
         lines.append(f"{trial.number:>6}  {trial.value:.4f}  {costs}  {describe(trial)}")
     for trial in trials:
         if trial.state == "running" and trial.cached_from is None:

@@ -14,9 +14,8 @@ from rich.text import Text
 from nas.confirmation import is_allowed
 from nas.performance_estimation import TrialProgress
 from nas.proposals import num_counted
-from unetpp.grid import GridSpec
 from unetpp.metrics.pareto import front
-from unetpp.searches import SearchManifest, TrialRecord, objectives
+from unetpp.searches import SearchManifest, TrialRecord, describe, objectives
 
 _ENDED_EARLY = ("raced_out", "stopped", "infeasible", "out_of_memory", "diverged", "failed")
 
@@ -103,19 +102,6 @@ class SearchTally:
         )
         lines.append(f"cost so far: {told}; ETA {self.eta}")
         return lines
-
-
-def describe(trial: TrialRecord) -> str:
-    """A trial in a few words: its promise, or its network."""
-    if trial.label:
-        return trial.label
-    depth = GridSpec.from_json(trial.spec).depth
-    words = [
-        f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else str(value)
-        for name, value in trial.params.items()
-        if name != "depth" and not name.startswith("skip_")
-    ]
-    return " ".join([f"L{depth}", *words])
 
 
 def incumbent(trials: list[TrialRecord]) -> TrialRecord | None:

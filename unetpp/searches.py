@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.schema import CreateTable
 
+from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 
 # Of a parameter of a search space.
@@ -281,6 +282,32 @@ def objectives(manifest: SearchManifest, trial: TrialRecord) -> tuple[float, ...
     if trial.value is None or not _has_costs(trial.costs, manifest.costs):
         return None
     return (trial.value, *(trial.costs[name] for name in manifest.costs))
+
+
+# What a description leaves out, because it is usual.
+_USUAL: Mapping[str, Value] = {"supervision": "last", "block": "double_conv", "up": "transposed"}
+
+
+def describe(trial: TrialRecord) -> str:
+    """A trial in a few words: its promise ("U-Net L2"), or its network ("L3 mixed, width 8")."""
+    if trial.label:
+        return trial.label
+    params = dict(trial.params)
+    edges = [bool(params.pop(name)) for name in list(params) if name.startswith("skip_")]
+    words = [f"L{params.pop('depth', GridSpec.from_json(trial.spec).depth)}"]
+    if "skips" in params:
+        words[0] += f" {params.pop('skips')}"
+    if "encoder" in params:
+        words.append(f"{params.pop('encoder')}")
+    if edges:
+        words.append(f"{sum(edges)} of {len(edges)} skips")
+    for name, value in params.items():
+        if name in ("width", "learning_rate", "loss", "augmentation"):
+            shown = f"{value:.2g}" if isinstance(value, float) else f"{value}"
+            words.append(f"{name.replace('_', ' ')} {shown}")
+        elif _USUAL.get(name) != value:
+            words.append(f"{value}")
+    return ", ".join(words)
 
 
 def _has_costs(known: Mapping[str, float], wanted: tuple[str, ...]) -> bool:

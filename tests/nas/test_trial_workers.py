@@ -19,7 +19,7 @@ from tiny_study import store_in, tiny_bench
 import nas.performance_estimation
 from nas.performance_estimation import Estimation
 from nas.proposals import Promise, ProposalPlan, num_counted
-from nas.racing import PairedMargin, find_rule
+from nas.racing import PairedMargin, SuccessiveHalving, find_rule
 from nas.search_space import Common
 from nas.space_presets import find_space, references
 from nas.trial_workers import SearchWork, open_proposals, run_trials
@@ -114,6 +114,24 @@ def test_racing_gives_up_after_a_fold_and_never_the_baseline(tmp_path):
         # The effect of the fold is taken out: the rival's mean, moved by the paired difference.
         moved = trial.fold_scores[0] - trials[0].fold_scores[0] + fmean(trials[0].fold_scores)
         assert trial.value == pytest.approx(moved)
+
+
+def test_halving_ends_first_folds_at_an_epoch_and_never_the_baseline(tmp_path):
+    halving = SuccessiveHalving(eta=2, rungs=(0.5,))
+    trials = run(tiny_work(tmp_path, budget=8, epochs=4, halving=halving))
+    stopped = [t for t in trials if t.state == "stopped" and t.cached_from is None]
+    assert stopped
+    assert trials[0].state == "validated"
+    assert all(t.folds_done == 0 and set(t.rungs) == {2} for t in stopped)
+    assert all(t.reason.startswith("at epoch 2 of the first fold place") for t in stopped)
+    # A fold that was ended has no record: nothing half trained is ever scored.
+    store = store_in(tmp_path)
+    bench = tiny_work(tmp_path, epochs=4).bench
+    for trial in stopped:
+        assert store.run(bench.key(GridSpec.from_json(trial.spec), 0)) is None
+        best = fmean(trials[trial.rival or 0].fold_scores)
+        assert trial.value is not None
+        assert 0 <= trial.value <= best + 1
 
 
 def test_a_limit_keeps_trials_from_training_but_not_the_baseline(tmp_path):
