@@ -1,4 +1,4 @@
-"""The code blocks of docs/library.md run, in their order, as one program."""
+"""The code blocks of the documents run, those of a page in their order as one program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-_PAGE = Path(__file__).parent.parent / "docs" / "library.md"
+_DOCS = Path(__file__).parent.parent / "docs"
+_PAGE = _DOCS / "library.md"
 
 
 @pytest.mark.slow
@@ -20,3 +21,9 @@ def test_the_code_of_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.M
         exec(compile(block, str(_PAGE), "exec"), names)  # noqa: S102
     assert (tmp_path / "net.onnx").is_file()
     assert names["difference"] < 1e-4  # pyright: ignore[reportOperatorIssue]
+
+
+def test_the_code_of_the_search_page_runs():
+    page = _DOCS / "search.md"
+    [block] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, str(page), "exec"), {})  # noqa: S102
