@@ -79,7 +79,8 @@ def to_confirm(
 ) -> list[TrialRecord]:
     """The best validated and allowed trials, best first, and the baseline after them.
 
-    With several objectives they are the best of the front.
+    With several objectives they are the best of the front. The baseline is not there when it could
+    not be validated, and may be there though it breaks a limit: it is what others are compared with.
     """
     valid = [
         trial
@@ -93,8 +94,12 @@ def to_confirm(
         assert len(known) == len(valid)
         valid = [valid[index] for index in front(known, signs)]
     best = sorted(valid, key=lambda trial: -(trial.value or 0.0))[:top_k]
-    baseline = [trial for trial in trials if trial.is_baseline and trial not in best]
-    return [*best, *baseline]
+    return [*best, *(trial for trial in baseline_of(trials) if trial not in best)]
+
+
+def baseline_of(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The baseline, if it was validated on all folds."""
+    return [t for t in trials if t.is_baseline and t.state == "validated"]
 
 
 def confirmed_score(

@@ -28,13 +28,14 @@ from nas.racing import (
 from nas.search_space import Candidate
 from nas.workers import FoldTask, RunFolds
 from unetpp.metrics.overlap import dice, iou
-from unetpp.models.cost import costs_of, measure_latency
+from unetpp.models.cost import measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.run import Bench, run_fold
 from unetpp.searches import TrialRecord
 from unetpp.spec import GridSpec
 from unetpp.store import EpochLog, RecordStore, RunKey, RunRecord
+from unetpp.training.costs import costs_of
 from unetpp.training.failures import DivergenceError, free_memory, is_out_of_memory
 
 Metric = Literal["dice", "iou"]
@@ -148,7 +149,7 @@ def judge(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            free_memory(bench.device)
+            free_memory(bench.device, error)
             return _out_of_memory(trial)
         ended = runs.raced_out(trial)
         if ended is not None:

@@ -1,14 +1,16 @@
 """Ready search spaces, and the points that every search tries first.
 
-| preset    | parameters                                                                  |
-|-----------|-----------------------------------------------------------------------------|
-| `depth`   | depth x plain or dense skips                                                |
-| `skips`   | depth x five sets of skips x supervision                                    |
-| `grid`    | depth x width x sets of skips x supervision x block x up-sampling           |
-| `edges`   | depth x every skip of the dense grid, there or not                          |
-| `encoder` | encoder x depth x plain, nested or dense skips                              |
+| preset    | parameters                                                         | networks  |
+|-----------|--------------------------------------------------------------------|-----------|
+| `depth`   | depth x plain or dense skips                                       | 7         |
+| `skips`   | depth x five sets of skips x supervision                           | 32        |
+| `grid`    | depth x width x sets of skips x supervision x block x up-sampling  | 336       |
+| `edges`   | depth x every skip of the dense grid, there or not                 | 1,049,618 |
+| `encoder` | encoder x depth x plain, nested or dense skips                     | 50        |
 
-Each holds the paper's UNet++ and the plain U-Nets of every depth.
+Networks are counted at a greatest depth of 4, each once; those of `edges` are points, of which
+several may be one network: where a node is read by nobody, its skips do not matter.
+Each preset holds the paper's UNet++ and the plain U-Nets of every depth.
 """
 
 from __future__ import annotations

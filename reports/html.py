@@ -61,7 +61,7 @@ def render_page(
             lines=lines,
             notes=[*legend, *([TIE_LEGEND] if tied(rows).any() else []), *caption(study)],
             heads=_heads(heads, digits=num_decimals(rows)),
-            figures=[(figure, _data_uri(figure)) for figure in figures],
+            figures=[(figure, data_uri(figure)) for figure in figures],
             data=data_summary(study),
             methods=methods(study),
             provenance=provenance(study),
@@ -77,7 +77,8 @@ def _heads(heads: pd.DataFrame, *, digits: int) -> list[tuple[tuple[str, ...], b
     return list(zip(head_lines(heads, digits=digits), heads["primary"], strict=True))
 
 
-def _data_uri(figure: SavedFigure) -> str:
+def data_uri(figure: SavedFigure) -> str:
+    """The picture itself, to stand in a page; "" where none was drawn."""
     if not figure.files:
         return ""
     path = figure.files[0]

@@ -6,6 +6,8 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
+from reports.depth import depth_rows
+from reports.depth_texts import depth_verdict
 from reports.records import StudyRecords, most_nested, same_grid
 from reports.scores import case_scores, fold_scores, primary_cases, scored_folds
 from reports.statistics import ResampledT, corrected_resampled_t
@@ -17,6 +19,8 @@ _Row = dict[Hashable, Any]
 def verdict(study: StudyRecords) -> list[str]:
     """A few sentences: the most nested arm against the baseline, its price, its control, all arms.
 
+    Where the arms are depths, those that are enough come first.
+
     "Significant" is said only of a comparison in the Holm family. An interval that holds zero is
     said to hold zero.
     """
@@ -24,7 +28,8 @@ def verdict(study: StudyRecords) -> list[str]:
     digits = num_decimals(frame)
     rows: dict[str, _Row] = {row["arm"]: row for row in frame.to_dict("records")}
     nested = most_nested(study)
-    sentences: list[str] = []
+    depths = depth_rows([(str(study.manifest.dataset["name"]), study)])
+    sentences: list[str] = depth_verdict(depths) if len(depths) else []
     if nested is not None:
         sentences.append(_against_baseline(study, rows, nested.name, digits))
         sentences += _price(study, rows, nested.name)

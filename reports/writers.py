@@ -70,7 +70,7 @@ def result_lines(rows: pd.DataFrame, baseline: str) -> list[ResultLine]:
     lines: list[ResultLine] = []
     for place, (row, tie) in enumerate(zip(rows.to_dict("records"), tied(rows), strict=True)):
         is_baseline = row["arm"] == baseline
-        delta = _signed(row["delta_dice"], digits)
+        delta = signed(row["delta_dice"], digits)
         lines.append(
             ResultLine(
                 label=row["label"],
@@ -143,7 +143,7 @@ def markdown(lines: Sequence[ResultLine], notes: Sequence[str]) -> str:
     head = ("Arm", "DS", "Params", "MACs", "Dice", "IoU", "Delta Dice [95 %]", "Holm p")
     body = [
         (
-            _escape_markdown(line.label),
+            escape_markdown(line.label),
             line.deep_supervision,
             line.parameters,
             line.macs,
@@ -154,8 +154,8 @@ def markdown(lines: Sequence[ResultLine], notes: Sequence[str]) -> str:
         )
         for line in lines
     ]
-    text = _markdown_table(head, body, left=2)
-    below = " ".join((*_legend(lines, "markdown"), *map(_escape_markdown, notes)))
+    text = markdown_table(head, body, left=2)
+    below = " ".join((*_legend(lines, "markdown"), *map(escape_markdown, notes)))
     return f"{text}\n{below}\n"
 
 
@@ -213,11 +213,11 @@ def csv(rows: pd.DataFrame) -> str:
 def heads_markdown(rows: pd.DataFrame, *, digits: int) -> str:
     """The table of heads; the judged output of each arm is in bold."""
     head = ("Arm", "Output", "Params", "MACs", "Dice", "IoU")
-    return _markdown_table(
+    return markdown_table(
         head,
         [
             (
-                _escape_markdown(line[0]),
+                escape_markdown(line[0]),
                 f"**{line[1]}**" if judged else line[1],
                 *line[2:],
             )
@@ -280,10 +280,11 @@ def _score(row: dict, metric: str, digits: int, rank: int) -> Score:
 def _interval(row: dict, digits: int) -> str:
     if math.isnan(row["delta_low"]):
         return f"[{_NONE}]"
-    return f"[{_signed(row['delta_low'], digits)}, {_signed(row['delta_high'], digits)}]"
+    return f"[{signed(row['delta_low'], digits)}, {signed(row['delta_high'], digits)}]"
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """With its sign; "n/a" for NaN."""
     if math.isnan(value):
         return _NONE
     # Rounded first: -0.00004 is written +0.000, not -0.000.
@@ -324,10 +325,12 @@ def _legend(lines: Sequence[ResultLine], writer: str) -> list[str]:
     return [*legend, TIE_LEGEND] if any(_TIE in line.delta for line in lines) else legend
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text that Markdown prints as it stands, in a cell of a table too."""
     return "".join(f"\\{letter}" if letter in "\\`*_|<[" else letter for letter in text)
 
 
-def _markdown_table(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
+    """Cells that are Markdown already; all columns but the first `left` are numbers."""
     rule = ["---"] * left + ["---:"] * (len(head) - left)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *body))

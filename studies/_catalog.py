@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from studies import nested_vs_plain
+from studies import depth_per_dataset, nested_vs_plain
 from studies._names import pick
 from studies._study import Study
 
-STUDIES: dict[str, Study] = {study.name: study for study in (nested_vs_plain.STUDY,)}
+STUDIES: dict[str, Study] = {
+    study.name: study for study in (nested_vs_plain.STUDY, depth_per_dataset.STUDY)
+}
 
 
 def find_study(name: str) -> Study:

@@ -18,6 +18,15 @@ Data = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Your images and masks. Default: embedded, generated images."),
 ]
+DataSets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Your images and masks; may be repeated, for a study of each and one report of all. "
+        "Default: embedded, generated images.",
+    ),
+]
 Depth = Annotated[int | None, typer.Option(metavar="D", min=1, help="Deepest level of the grid.")]
 Width = Annotated[
     int | None,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 import reports
-from nas.confirmation import confirmed_score, run_key, to_confirm
+from nas.confirmation import baseline_of, confirmed_score, run_key, to_confirm
+from nas.performance_estimation import is_allowed
 from nas.trial_workers import open_proposals, run_trials
 from nas.workers import FoldProgress, FoldTask, fold_runner
 from studies._folder import alone_in, invocation_of, now
@@ -81,7 +82,7 @@ def _decide(
 ) -> SearchResult:
     """Train the best again, name the winner by that, and test it beside the baseline."""
     chosen = to_confirm(trials, manifest, max(1, manifest.top_k))
-    if not chosen:
+    if not any(map(is_allowed, chosen)):
         raise UserError(
             f"a winner must be trained on all folds within the limits, but none of {len(trials)} "
             "trials is; raise the limits or the --budget, and the same command goes on"
@@ -91,9 +92,9 @@ def _decide(
         score = {t.number: confirmed_score(t, ready.confirmation, store, manifest) for t in chosen}
         chosen = sorted(chosen, key=lambda t: (-score[t.number], t.costs["macs"]))
     # The baseline is trained again for comparison; it wins only if it is allowed to.
-    winner = next(t for t in chosen if not t.is_baseline or _allowed(t))
+    winner = next(t for t in chosen if is_allowed(t))
     if ready.tests:
-        baseline = [t for t in trials if t.is_baseline and t.number != winner.number]
+        baseline = [t for t in baseline_of(trials) if t.number != winner.number]
         _train_again("test", [winner, *baseline], ready.tests, ready, store, reporter)
     return SearchResult(
         confirmed=tuple(t.number for t in chosen) if ready.confirmation else (),
@@ -101,10 +102,6 @@ def _decide(
         importances={},
         finished_at=now(),
     )
-
-
-def _allowed(trial: TrialRecord) -> bool:
-    return all(excess <= 0 for excess in trial.constraints.values())
 
 
 def _train_again(

@@ -13,7 +13,7 @@ from nas.confirmation import fresh_folds, fresh_seeds, rerun_of, test_fold
 from nas.performance_estimation import Estimation, measured_latency, price
 from nas.proposals import Promise, ProposalPlan
 from nas.racing import SuccessiveHalving, find_rule
-from nas.search_space import Candidate, Common, SearchSpace, decode
+from nas.search_space import Candidate, Common, SearchSpace, decode, distinct
 from nas.search_strategy import find_strategy
 from nas.space_presets import find_space, references, with_recipe
 from nas.trial_workers import SearchWork
@@ -28,6 +28,8 @@ from unetpp.searches import SearchLedger, SearchManifest
 from unetpp.store import RecordStore
 
 SEARCH = "search"
+# Up to so many points, the different networks among them are counted: it takes a second.
+_COUNTED = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,7 @@ def manifest_of(ready: PreparedSearch, reference: Mapping[str, float]) -> Search
         search=SEARCH,
         space=plan.space.to_json(),
         space_hash=plan.space.hash,
-        space_size=plan.space.num_assignments,
+        space_size=distinct(plan.space, plan.common, limit=_COUNTED),
         strategy=plan.strategy,
         metric=plan.metric,
         costs=plan.costs,

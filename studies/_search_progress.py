@@ -11,8 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from nas.confirmation import is_allowed
-from nas.performance_estimation import TrialProgress
+from nas.performance_estimation import TrialProgress, is_allowed
 from nas.proposals import num_counted
 from unetpp.metrics.pareto import front
 from unetpp.searches import SearchManifest, TrialRecord, describe, objectives

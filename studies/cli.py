@@ -17,7 +17,7 @@ from studies._options import (
     Bf16,
     Cache,
     Classes,
-    Data,
+    DataSets,
     Depth,
     Device,
     Encoder,
@@ -115,11 +115,13 @@ def show(study: StudyName, quick: Quick = False) -> None:
 @app.command()
 def run(
     study: StudyName,
-    data: Data = None,
+    data: DataSets = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="The study's folder. Default: runs/STUDY or runs/STUDY-DATA."
+            metavar="DIR",
+            help="The study's folder, or that of one study folder a data set. "
+            "Default: runs/STUDY or runs/STUDY-DATA.",
         ),
     ] = None,
     quick: Quick = False,
@@ -160,19 +162,21 @@ def run(
     from rich.console import Console
 
     from studies._catalog import find_study
+    from studies._data_sets import run_on_each
     from studies._progress import Reporter
     from studies._runner import run_study
     from studies._study import Setting
 
     chosen = find_study(study)
-    scale = chosen.quick if quick else chosen.embedded if data is None else chosen.folder
+    data = data or []
+    scale = chosen.quick if quick else chosen.folder if data else chosen.embedded
     changes = {"epochs": epochs, "depth": depth, "width": width}
     scale = replace(scale, **{name: v for name, v in changes.items() if v is not None})
     sides = parse_sides(size, default=None if patch else (scale.size,))
     reading = None
-    if data is not None:
+    if data:
         reading = data_options(
-            data, layout=layout, masks=masks, classes=classes, slices=slices,
+            data[0], layout=layout, masks=masks, classes=classes, slices=slices,
             skip_empty=skip_empty, size=sides, group=group, stratify=stratify, cache=cache,
         )  # fmt: skip
     else:
@@ -181,7 +185,7 @@ def run(
                    "--cache": cache}  # fmt: skip
         warn_ignored(ignored, "they need --data")
         scale = replace(scale, size=embedded_side(size, scale.size))
-    parts = [study, data.resolve().name if data else "", "quick" if quick else ""]
+    parts = [study, *(folder.resolve().name for folder in data), "quick" if quick else ""]
     setting = Setting(
         scale=scale,
         arms=tuple(arms.split(",")) if arms else (),
@@ -205,7 +209,11 @@ def run(
         out=out or Path("runs") / "-".join(filter(None, parts)),
     )
     try:
-        written = run_study(chosen, setting, Reporter(Console(stderr=True)))
+        reporter = Reporter(Console(stderr=True))
+        if len(data) > 1:
+            written = run_on_each(chosen, setting, data, reporter)
+        else:
+            written = run_study(chosen, setting, reporter)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
@@ -214,12 +222,20 @@ def run(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's or a search's folder.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="A study's or a search's folder, or one of several study folders."
+        ),
+    ],
 ) -> None:
-    """Write the report of a folder again."""
+    """Write the report of a folder again; of several study folders in it, one report of all."""
     import reports
 
-    build = reports.build_search if reports.holds_search(folder) else reports.build
+    if reports.holds_search(folder):
+        build = reports.build_search
+    else:
+        build = reports.build_across if reports.holds_several(folder) else reports.build
     _print_report(build(folder))
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nas.search_space import SearchSpace
+
 _DOCS = Path(__file__).parent.parent / "docs"
 _PAGE = _DOCS / "library.md"
 
@@ -26,4 +28,6 @@ def test_the_code_of_the_library_page_runs(tmp_path: Path, monkeypatch: pytest.M
 def test_the_code_of_the_search_page_runs():
     page = _DOCS / "search.md"
     [block] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    exec(compile(block, str(page), "exec"), {})  # noqa: S102
+    names: dict[str, object] = {}
+    exec(compile(block, str(page), "exec"), names)  # noqa: S102
+    assert isinstance(names["space"], SearchSpace)

@@ -6,10 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from nas.quiet import measuring, training
+from unetpp.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 _SCRIPT = """
@@ -73,3 +77,58 @@ def test_a_killed_process_holds_nobody_up(tmp_path, kind):
     begin = time.monotonic()
     assert len(spans(start("m", tmp_path, 0.01, 1))) == 1
     assert time.monotonic() - begin < 30
+
+
+@pytest.mark.slow
+def test_a_killed_process_that_waits_holds_nobody_up(tmp_path):
+    """Killed between the turnstile and the lock, where it keeps everyone out."""
+    with training(tmp_path):
+        waiting = start("m", tmp_path, 0.01, 1)
+        deadline = time.monotonic() + 30
+        while passes(tmp_path):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        waiting.send_signal(signal.SIGKILL)
+        waiting.communicate()
+        assert passes(tmp_path)
+    with measuring(tmp_path, patience=10):
+        pass
+
+
+def passes(folder: Path) -> bool:
+    """Whether a further training can begin."""
+    begun = []
+
+    def train() -> None:
+        try:
+            with training(folder, patience=0.3):
+                begun.append(True)
+        except UserError:
+            pass
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    return bool(begun)
+
+
+@pytest.mark.parametrize(("held", "wanted"), [("t", "m"), ("m", "t"), ("m", "m")])
+def test_whoever_waits_too_long_says_so_and_holds_nothing(tmp_path, held, wanted):
+    kinds = {"t": training, "m": measuring}
+    with kinds[held](tmp_path):
+        with (
+            pytest.raises(UserError, match=r"waits at most 0.2 s for the others in .*; end the"),
+            kinds[wanted](tmp_path, patience=0.2),
+        ):
+            pass
+        assert passes(tmp_path) == (held == "t")
+    with measuring(tmp_path, patience=5), pytest.raises(UserError), training(tmp_path, patience=0):
+        pass
+
+
+def test_an_error_within_ends_the_hold(tmp_path):
+    for kind in (training, measuring):
+        with pytest.raises(ZeroDivisionError), kind(tmp_path):
+            raise ZeroDivisionError
+    with measuring(tmp_path, patience=1):
+        pass

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.search_space import Common, Parameter, SearchSpace, decode, distinct
+from nas.search_space import Common, Parameter, SearchSpace, decode, distinct, skip_name
 from nas.space_presets import (
     ENCODERS,
     PRESETS,
@@ -20,6 +21,7 @@ from nas.space_presets import (
 from unetpp.errors import UserError
 from unetpp.grid import plain_encoder, unet, unetpp
 from unetpp.models.encoders import describe_encoder
+from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import Augmentation, TrainRecipe
 from unetpp.spec import EncoderSpec
 
@@ -194,3 +196,26 @@ def test_unknown_names_are_refused():
     space = find_space("depth", max_depth=2, width=8)
     with pytest.raises(UserError, match="learning_rate, loss, augmentation can be searched"):
         with_recipe(space, ("loss", "epochs"))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=50)
+def test_edges_that_are_taken_out_are_gone_and_others_only_with_their_node(seed):
+    space, common = _ready("edges", 4)
+    params = space.draw(np.random.default_rng(seed))
+    spec = decode(params, common).spec
+    there = {skip_name(source, target) for source, target in spec.skips}
+    kept = {name for name, value in params.items() if value is True}
+    nodes = {str(entry.node) for entry in spec.inputs}
+    assert there <= kept
+    assert not any(name.endswith(tuple(nodes)) for name in kept - there)
+
+
+def test_every_encoder_is_built_and_runs():
+    space, common = _ready("encoder", 4)
+    for encoder in ENCODERS:
+        params = {"encoder": encoder, "depth": 4, "skips": "dense"}
+        space.check(params)
+        model = UNetPlusPlus(decode(params, common).spec).eval()
+        with torch.inference_mode():
+            assert model(torch.zeros(1, 1, 64, 64)).shape == (1, 1, 64, 64)

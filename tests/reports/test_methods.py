@@ -31,6 +31,7 @@ def test_the_usual_recipe_is_told(tmp_path: Path) -> None:
         "rotation up to 180 degrees, zoom 0.8 to 1.25, contrast and brightness up to 0.2.",
         "foreground where its probability exceeds 0.5",
         "per case, resampled to 64 x 64 pixels, scored in fp32",
+        "The loss is cross-entropy plus soft Dice",
     ):
         assert phrase in text
     assert "patches" not in text
@@ -42,6 +43,7 @@ def test_the_usual_recipe_is_told(tmp_path: Path) -> None:
         ({"patch": (32, 48)}, "on patches of 32 x 48 pixels, 33% of them around foreground"),
         ({"normalisation": Normalisation(kind="dataset")}, "of all pixels of the training cases."),
         ({"augmentation": None}, "The images were not augmented."),
+        ({"loss": "focal_dice"}, "loss is a focal loss plus soft Dice"),
         (
             {"augmentation": AUGMENTATIONS["strong"]},
             "elastic deformation up to 0.05 of the shortest side, gamma up to exp(+-0.3), noise",

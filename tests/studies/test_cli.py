@@ -64,7 +64,10 @@ def refusal(result: tuple[int, str, str]) -> str:
 def test_list_names_every_study_with_its_question(unetpp):
     code, out, _ = unetpp("list")
     assert code == 0
-    assert out == "nested_vs_plain  Is a nested skip better than a plain one, on this data?\n"
+    assert out.splitlines() == [
+        "nested_vs_plain  Is a nested skip better than a plain one, on this data?",
+        "depth_per_dataset  How deep must the network be, on each of these data sets?",
+    ]
 
 
 def test_show_tells_question_arms_and_cost(unetpp):

@@ -109,7 +109,8 @@ def test_the_test_cases_are_in_no_fold_of_the_search(searched):
 def test_a_finished_search_is_not_trained_again(searched):
     folder, text = searched
     before = num_runs(folder)
-    assert run(*SMALL, "--out", folder).split("Report:")[0] == text.split("Report:")[0]
+    again = run(*SMALL, "--out", folder)
+    assert again[again.index("No.  Trial") :] == text[text.index("No.  Trial") :]
     assert num_runs(folder) == before
 
 
@@ -188,7 +189,7 @@ def test_the_winner_is_exported_as_a_model_that_predicts(searched, tmp_path):
 
 def test_a_dry_run_tells_the_space_and_the_cost_and_leaves_nothing(tmp_path):
     text = run(*SMALL, "--out", tmp_path / "x", "--space", "skips", "--dry-run")
-    assert "16 combinations; different candidates: 12" in text
+    assert "16 combinations; different candidates: 10" in text
     assert "tried first: UNet++ L2 (baseline), U-Net L1, U-Net L2" in text
     assert "One unit is the baseline" in text
     assert not (tmp_path / "x").exists()

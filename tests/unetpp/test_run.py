@@ -120,3 +120,34 @@ def test_a_run_leaves_a_folder_that_knows_how_its_cases_were_fed(tmp_path):
 def test_how_cases_were_read_does_not_enter_the_hash_of_their_content(tmp_path):
     dataset = tiny_bench(tmp_path).dataset
     assert replace(dataset, fed_size=(16, 16), mask_rule="classes").hash == dataset.hash
+
+
+class _StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_that_was_stopped_at_an_epoch_leaves_nothing_and_begins_anew(tmp_path, epoch):
+    spec = replace(tiny_spec(), dropout=0.2)
+    bench, store = tiny_bench(tmp_path / "1"), store_in(tmp_path / "1")
+    random, gradients = torch.random.get_rng_state(), torch.is_grad_enabled()
+
+    def stop(log):
+        if log.epoch == epoch:
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        run_fold(bench, spec, 0, store, on_epoch=stop)
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert torch.is_grad_enabled() == gradients
+    assert store.run(bench.key(spec, 0)) is None
+    assert not bench.weights_folder.exists()
+    again = run_fold(bench, spec, 0, store)
+    other, whole_store = tiny_bench(tmp_path / "2"), store_in(tmp_path / "2")
+    whole = run_fold(other, spec, 0, whole_store)
+    assert [replace(log, seconds=0.0) for log in again.curve] == [
+        replace(log, seconds=0.0) for log in whole.curve
+    ]
+    assert scored(store, again.key) == scored(whole_store, whole.key)
+    ours, theirs = load_run(bench, spec, 0).state_dict(), load_run(other, spec, 0).state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)

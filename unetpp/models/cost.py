@@ -1,15 +1,13 @@
-"""What a network costs: parameters, multiply-accumulates, training memory, milliseconds.
+"""What a network costs: parameters, multiply-accumulates, milliseconds.
 
 Shapes: B batch, C channels, *S the axes of an image (height, width) or of a volume.
 """
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,102 +15,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unetpp.models import fused
-from unetpp.models.unetpp import UNetPlusPlus
-from unetpp.recipe import TrainRecipe
-from unetpp.spec import GridSpec
 
 _WARM_UP = 10
-# Batches at which saved activations are measured; a norm needs more than one value a channel.
-_FEW, _MORE = 2, 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """What is known of a network before it is trained.
-
-    Attributes:
-        parameters: trainable, see `count_trainable`.
-        macs: of one case, see `count_macs`.
-        training_memory: bytes, see `training_memory`.
-    """
-
-    parameters: int
-    macs: int
-    training_memory: int
-
-
-def costs_of(
-    spec: GridSpec, recipe: TrainRecipe, shape: tuple[int, ...], *, device: str = "cpu"
-) -> Costs:
-    """Costs of a network that is not there yet: it is built untrained and run on few cases.
-
-    Args:
-        spec: of the network.
-        recipe: of its training.
-        shape: *S of what it sees in a step.
-        device: on which it would be trained.
-    """
-    with torch.random.fork_rng():
-        model = UNetPlusPlus(spec).to(device)
-    return Costs(
-        parameters=count_trainable(model),
-        macs=count_macs(model, in_channels=spec.in_channels, shape=shape),
-        training_memory=training_memory(model, recipe, shape=shape),
-    )
-
-
-def training_memory(model: UNetPlusPlus, recipe: TrainRecipe, *, shape: tuple[int, ...]) -> int:
-    """Bytes that one training step must hold: weights and what forward keeps for backward.
-
-    Weights come with their gradient and Adam's two moments; what is kept is measured on small
-    batches and grows in proportion to them. Workspaces of kernels, the loss and what an allocator
-    wastes are not in it: a GPU needs more.
-
-    Args:
-        model: on the device that trains, in any mode; its statistics stay as they are.
-        recipe: its batch size, its precision, and whether it freezes the encoder.
-        shape: *S.
-    """
-    frozen = model.encoder if recipe.encoder_rate == 0 else None
-    held = set[int]() if frozen is None else {id(p) for p in frozen.parameters()}
-    states = sum(
-        p.numel() * p.element_size() * (1 if id(p) in held else 4) for p in model.parameters()
-    )
-    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    few, more = (_kept_for_backward(model, recipe, (b, *shape)) for b in (_FEW, _MORE))
-    per_case = more - few
-    return states + buffers + few + per_case * (recipe.batch_size - _FEW)
-
-
-def _kept_for_backward(
-    model: UNetPlusPlus, recipe: TrainRecipe, batch_and_shape: tuple[int, ...]
-) -> int:
-    """Bytes of the memories, each once, that a forward pass saves beside the parameters."""
-    batch, *shape = batch_and_shape
-    device = next(model.parameters()).device
-    layout = torch.channels_last if len(shape) == 2 else torch.contiguous_format
-    image = torch.zeros(batch, model.spec.in_channels, *shape, device=device)
-    image = image.contiguous(memory_format=layout)
-    # A copy: a pass in training mode moves the statistics of norms.
-    copied = copy.deepcopy(model).train().to(memory_format=layout)
-    if recipe.encoder_rate == 0 and copied.encoder is not None:
-        copied.encoder.requires_grad_(requires_grad=False)
-    own = {value.untyped_storage().data_ptr() for value in copied.parameters()}
-    saved: dict[int, tuple[int, torch.Tensor]] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        memory = tensor.untyped_storage()
-        if memory.data_ptr() not in own:
-            # The tensor is held, so that its address is nobody else's.
-            saved[memory.data_ptr()] = (memory.nbytes(), tensor)
-        return tensor
-
-    bf16 = recipe.precision == "bf16"
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with hooks, torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        heads = copied.heads(image)
-    logits = {h.untyped_storage().data_ptr(): h.untyped_storage().nbytes() for h in heads.values()}
-    return sum(logits.values()) + sum(n for key, (n, _) in saved.items() if key not in logits)
 
 
 def count_trainable(model: nn.Module) -> int:

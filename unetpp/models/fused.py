@@ -28,6 +28,7 @@ _LEAST_POSITIONS = 512
 _LARGEST_SHARE = 0.8
 
 _enabled: ContextVar[bool] = ContextVar("fused", default=True)
+_imitated: ContextVar[bool] = ContextVar("imitated", default=False)
 
 
 @contextmanager
@@ -40,13 +41,31 @@ def disabled() -> Iterator[None]:
         _enabled.reset(token)
 
 
+@contextmanager
+def imitated() -> Iterator[None]:
+    """Within it, a tensor without numbers takes the forms that a real one would on its device:
+    what they keep in memory can then be counted.
+    """
+    token = _imitated.set(True)
+    try:
+        yield
+    finally:
+        _imitated.reset(token)
+
+
+def memory_of(tensor: Tensor) -> int:
+    """A name of the memory behind a tensor, as long as that lives; views share it."""
+    # Not an address: without numbers there is none.
+    return tensor.untyped_storage()._cdata
+
+
 def applies(x: Tensor) -> bool:
     """Whether the forms of this module are used for `x`: eager, on a CPU, not `disabled`."""
     # First, so that a compiler that follows these lines sees no more of them.
     if torch.compiler.is_compiling() or is_tracing():
         return False
     # Neither a fake tensor nor one that is spread over devices.
-    ordinary = type(x) in (Tensor, Parameter)
+    ordinary = type(x) in (Tensor, Parameter) or _imitated.get()
     return ordinary and x.device.type == "cpu" and _enabled.get()
 
 
@@ -161,12 +180,12 @@ def forgetting(
         rest: the activation, in place, then a layer that keeps nothing but its input and weights.
     """
     middle = first(x)
-    address = middle.data_ptr()
+    place = memory_of(middle), middle.storage_offset()
     # The layer's backward asks for the map first, then that of the activation.
     ready: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor | None:
-        return None if tensor.data_ptr() == address else tensor
+        return None if (memory_of(tensor), tensor.storage_offset()) == place else tensor
 
     def unpack(kept: Tensor | None) -> Tensor:
         if kept is not None:
@@ -204,7 +223,8 @@ class _InstanceNorm(torch.autograd.Function):
         y = torch.empty_like(x)
         mean = weight.new_empty(x.shape[:2])
         scale = torch.empty_like(mean)
-        for b in range(len(x)):
+        # Torch imitates this call slowly, and it makes no tensor.
+        for b in range(0 if _imitated.get() else len(x)):
             torch.ops.aten.native_batch_norm.out(
                 *(x[b : b + 1], weight, bias, None, None, True, 0.0, eps),
                 out=y[b : b + 1],

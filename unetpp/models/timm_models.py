@@ -196,12 +196,13 @@ def _probe_model(
     levels: tuple[int, ...] | None = None,
     options: Options = (),
 ) -> nn.Module:
-    with _quiet_random() if _needs_numbers(name) else on_meta():
+    with _quiet_random() if needs_numbers(name) else on_meta():
         return create(name, in_channels=in_channels, levels=levels, options=options)
 
 
 @lru_cache
-def _needs_numbers(name: str) -> bool:
+def needs_numbers(name: str) -> bool:
+    """Whether the model `name` does not run, or not in time, without numbers."""
     with on_meta():
         model = create(name)
         # The meta device goes through a recurrent layer step by step: it takes minutes.
@@ -216,7 +217,7 @@ def _needs_numbers(name: str) -> bool:
 
 def probe_side(name: str) -> int:
     """Side of the square image that a model is tried at: its own, or a small one where that costs."""
-    return 64 if _needs_numbers(name) else max(declared(name).image_size)
+    return 64 if needs_numbers(name) else max(declared(name).image_size)
 
 
 def map_shapes(

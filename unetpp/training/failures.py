@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 
 import torch
 
@@ -30,8 +31,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
-def free_memory(device: str) -> None:
-    """Give back what a training that failed has left behind."""
+def free_memory(device: str, error: BaseException) -> None:
+    """Give back what a training that failed has left behind.
+
+    Args:
+        device: of the training.
+        error: that ended it; as long as it is handled, it holds the variables of the training.
+    """
+    traceback.clear_frames(error.__traceback__)
     gc.collect()
     if torch.device(device).type != "cpu":
         torch.accelerator.empty_cache()

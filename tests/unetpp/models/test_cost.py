@@ -6,16 +6,8 @@ from torch import nn
 
 from unetpp.budget import count_parameters
 from unetpp.grid import plain_encoder, unet, unetpp
-from unetpp.models.cost import (
-    costs_of,
-    count_macs,
-    count_trainable,
-    measure_latency,
-    training_memory,
-)
-from unetpp.models.encoders import describe_encoder
+from unetpp.models.cost import count_macs, count_trainable, measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
-from unetpp.recipe import TrainRecipe
 
 
 def _unet_macs(*, depth: int, width: int, in_channels: int, height: int, size: int) -> int:
@@ -84,70 +76,3 @@ def test_latency_takes_one_median_a_round_in_interleaved_order():
     assert all(sorted(order) == ["a", "b", "c"] for order in orders)
     assert len(set(orders)) > 1
     assert not any(network.training for network in networks.values())
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(
-    "spec",
-    [
-        unet(plain_encoder(2, width=4), in_channels=2),
-        unetpp(plain_encoder(3, width=4), in_channels=2, deep_supervision=True),
-        unetpp(plain_encoder(2, width=4), in_channels=2, block="residual", up="bilinear"),
-        unetpp(plain_encoder(2, width=4), in_channels=2, norm="instance"),
-    ],
-)
-def test_training_memory_is_what_a_step_of_the_whole_batch_holds(spec, precision):
-    model = UNetPlusPlus(spec)
-    recipe = TrainRecipe(epochs=1, batch_size=7, precision=precision)
-    foreseen = training_memory(model, recipe, shape=(32, 32))
-    saved: dict[int, tuple[int, object]] = {}
-
-    def pack(tensor):
-        memory = tensor.untyped_storage()
-        saved[memory.data_ptr()] = (memory.nbytes(), tensor)
-        return tensor
-
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    image = torch.zeros(7, 2, 32, 32).contiguous(memory_format=torch.channels_last)
-    model = model.train().to(memory_format=torch.channels_last)
-    own |= {p.untyped_storage().data_ptr() for p in model.parameters()}
-    with (
-        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
-    ):
-        heads = model.heads(image)
-    kept = {key: size for key, (size, _) in saved.items() if key not in own}
-    kept |= {h.untyped_storage().data_ptr(): h.untyped_storage().nbytes() for h in heads.values()}
-    states = 16 * count_trainable(model) + sum(b.nbytes for b in model.buffers())
-    assert foreseen == pytest.approx(states + sum(kept.values()), rel=0.01)
-
-
-def test_training_memory_leaves_the_network_as_it_was():
-    model = UNetPlusPlus(unet(plain_encoder(2, width=4)))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    training_memory(model, TrainRecipe(epochs=1), shape=(16, 16))
-    after = model.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert all(p.requires_grad for p in model.parameters())
-
-
-def test_a_frozen_encoder_needs_no_gradients_and_no_moments():
-    spec = unetpp(describe_encoder("resnet18", depth=2), in_channels=3, widths=8)
-    model = UNetPlusPlus(spec)
-    learning, frozen = (
-        training_memory(model, TrainRecipe(epochs=1, encoder_rate=rate), shape=(64, 64))
-        for rate in (1.0, 0.0)
-    )
-    assert model.encoder is not None
-    assert learning - frozen > 12 * count_trainable(model.encoder)
-
-
-def test_costs_of_a_description_are_those_of_its_network_and_draw_no_random_numbers():
-    spec, recipe = unetpp(plain_encoder(2, width=4)), TrainRecipe(epochs=1)
-    state = torch.random.get_rng_state()
-    costs = costs_of(spec, recipe, (32, 32))
-    assert torch.equal(torch.random.get_rng_state(), state)
-    model = UNetPlusPlus(spec)
-    assert costs.parameters == count_trainable(model)
-    assert costs.macs == count_macs(model, in_channels=1, shape=(32, 32))
-    assert costs.training_memory == training_memory(model, recipe, shape=(32, 32))

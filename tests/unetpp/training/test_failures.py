@@ -1,3 +1,7 @@
+import weakref
+
+import weakref
+
 import pytest
 import torch
 
@@ -7,7 +11,7 @@ from unetpp.training.failures import DivergenceError, free_memory, is_out_of_mem
 
 def test_the_real_error_of_the_cpu_is_known():
     with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**58, dtype=torch.uint8)
+        torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
 
 
@@ -41,5 +45,17 @@ def test_a_divergence_is_the_users_to_mend():
     assert issubclass(DivergenceError, UserError)
 
 
-def test_memory_of_the_cpu_is_freed_without_an_accelerator():
-    free_memory("cpu")
+def test_what_a_failed_training_held_is_given_back_while_its_error_is_handled():
+    seen = []
+
+    def step() -> None:
+        activations = torch.zeros(4)
+        seen.append(weakref.ref(activations))
+        raise RuntimeError("out of memory")
+
+    try:
+        step()
+    except RuntimeError as error:
+        assert seen[0]() is not None
+        free_memory("cpu", error)
+        assert seen[0]() is None

@@ -10,12 +10,12 @@ import torch
 from helpers import dataset_of, feed_of
 from torch import Tensor
 
-from unetpp.errors import UserError
 from unetpp.grid import plain_encoder, unet, unetpp
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import Augmentation, TrainRecipe
 from unetpp.spec import GridSpec
 from unetpp.store import EpochLog
+from unetpp.training.failures import DivergenceError
 from unetpp.training.feed import Feed
 from unetpp.training.loop import train
 
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence():
         def heads(self, image: Tensor) -> dict[int, Tensor]:
             return {depth: math.nan * x for depth, x in super().heads(image).items()}
 
-    with pytest.raises(UserError, match=r"must stay finite, but it is nan in epoch 1; train in"):
+    with pytest.raises(DivergenceError, match=r"must stay finite, but it is nan in epoch 1; train"):
         train(Broken(_NESTED), data, data, recipe, seed=0)
 
 

@@ -196,6 +196,26 @@ def test_every_loss_of_two_exclusive_classes_is_that_of_one_sigmoid():
         )
 
 
+def test_dice_and_focal_loss_are_those_of_another_library():
+    losses = pytest.importorskip("monai.losses")
+    generator = torch.Generator().manual_seed(7)
+    logits = torch.randn(3, 2, 9, 9, generator=generator)
+    target = (torch.rand(3, 2, 9, 9, generator=generator) > 0.6).float()
+    dice = losses.DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)(logits, target)
+    focal = losses.FocalLoss(gamma=2.0)(logits, target)
+    ours = hybrid_loss(logits, target, exclusive=False, loss="dice")
+    torch.testing.assert_close(ours, dice)
+    both = hybrid_loss(logits, target, exclusive=False, loss="focal_dice")
+    torch.testing.assert_close(both, dice + focal)
+
+
+def test_the_focal_loss_has_a_gradient_where_all_is_right():
+    logits = torch.full((1, 1, 4, 4), 40.0, requires_grad=True)
+    hybrid_loss(logits, torch.ones(1, 1, 4, 4), exclusive=False, loss="focal_dice").backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_the_recipe_decides_on_the_loss(tmp_path):
     bench, spec = tiny_bench(tmp_path), tiny_spec()
     first = {}

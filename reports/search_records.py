@@ -1,0 +1,347 @@
+"""Records of one search as tables: the only door between the store and the report of a search."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reports.records import machine_line
+from unetpp.errors import UserError
+from unetpp.metrics.overlap import dice, iou
+from unetpp.searches import Rerun, SearchLedger, SearchManifest, SearchResult, TrialRecord
+from unetpp.spec import GridSpec
+from unetpp.store import CaseCounts, Invocation, RecordStore, RunKey, RunRecord
+
+_RUN_COLUMNS = [
+    "part", "test", "number", "seed", "fold", "score", "seconds", "device", "num_threads",
+    "machine", "versions", "revision",
+]  # fmt: skip
+_CASE_COLUMNS = ["part", "test", "number", "seed", "fold", "case", "group", "label", "score"]
+_SCORES = {"dice": dice, "iou": iou}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchRecords:
+    """All that the report of a search says anything about.
+
+    Attributes:
+        manifest: what the search promised.
+        trials: by number.
+        result: what it decided; None while it has not ended.
+        invocations: every start of its command, oldest first.
+        runs: one row a finished run: `part` (selection, confirmation, test), `test` (which test
+            set, else 0), `number` of the trial, `seed`, `fold`, `score` (mean over cases), and
+            how it was made.
+        cases: one row per run, case and class of what was trained again, and of the winner's folds:
+            `score` is NaN where truth and prediction are empty.
+    """
+
+    manifest: SearchManifest
+    trials: tuple[TrialRecord, ...]
+    result: SearchResult | None
+    invocations: tuple[Invocation, ...]
+    runs: pd.DataFrame
+    cases: pd.DataFrame
+
+    @property
+    def num_folds(self) -> int:
+        """Folds of a trial that is validated."""
+        return int(self.manifest.folds["num_folds"])
+
+    @property
+    def test_train_ratio(self) -> float:
+        """Held-out cases over training cases of the folds of the trials, the mean over the folds."""
+        folds = self.manifest.folds
+        ratios = [a / b for a, b in zip(folds["sizes"], folds["train_sizes"], strict=True)]
+        return sum(ratios) / len(ratios)
+
+    @property
+    def distinct(self) -> tuple[TrialRecord, ...]:
+        """Trials without those that proposed a known candidate again."""
+        return tuple(trial for trial in self.trials if trial.cached_from is None)
+
+    @property
+    def valid(self) -> tuple[TrialRecord, ...]:
+        """Distinct trials that can win: validated on all folds, within the limits; best first."""
+        kept = [t for t in self.distinct if t.state == "validated" and is_allowed(t)]
+        return tuple(sorted(kept, key=lambda t: (-(t.value or 0.0), t.number)))
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The trial that the others are compared with; None before it was proposed."""
+        return next((trial for trial in self.distinct if trial.is_baseline), None)
+
+    @property
+    def winner(self) -> TrialRecord | None:
+        """The trial that the search named at its end."""
+        return None if self.result is None else self.trial(self.result.winner)
+
+    def trial(self, number: int) -> TrialRecord:
+        """The trial of that number."""
+        return next(trial for trial in self.trials if trial.number == number)
+
+    @property
+    def metric_name(self) -> str:
+        """As it is printed."""
+        return {"dice": "Dice", "iou": "IoU"}[self.manifest.metric]
+
+
+def holds_search(folder: Path) -> bool:
+    """Whether the store of a folder holds a search and no study; nothing is written.
+
+    False where there is no store.
+    """
+    path = folder / "records.sqlite"
+    if not path.is_file():
+        return False
+    # Not `RecordStore`, which makes the tables that it misses.
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            return _count(connection, "searches") > 0 and _count(connection, "manifests") == 0
+    except sqlite3.DatabaseError:
+        return False
+
+
+def load_search(folder: Path, search: str | None = None) -> SearchRecords:
+    """Read one search from its folder.
+
+    Args:
+        folder: holds `records.sqlite`.
+        search: its name; None stands for the only one.
+
+    Raises:
+        UserError: when there is no store, no such search, more than one to choose from, or no
+            trial.
+    """
+    store = RecordStore.open_folder(folder, must_exist=True)
+    try:
+        ledger = SearchLedger(store)
+        manifest = _manifest(ledger, folder, search)
+        trials = tuple(ledger.trials(manifest.search))
+        if not trials:
+            raise UserError(
+                f"a report needs at least one trial, but search `{manifest.search}` in {folder} "
+                "has none; run the search first"
+            )
+        result = ledger.result(manifest.search)
+        runs: list[dict[str, object]] = []
+        cases: list[dict[str, object]] = []
+        for place, key in _keys(manifest, trials, result):
+            record = store.run(key)
+            if record is None:
+                continue
+            scored = _scored(record, store.cases(key), manifest)
+            runs.append(_run_row(place, record, scored))
+            if place["part"] != "selection" or _is_winner(place, result):
+                cases += [{**place, **row} for row in scored]
+        invocations = tuple(store.invocations(manifest.search))
+    finally:
+        store.close()
+    return SearchRecords(
+        manifest=manifest,
+        trials=trials,
+        result=result,
+        invocations=invocations,
+        runs=pd.DataFrame(runs, columns=_RUN_COLUMNS),
+        cases=pd.DataFrame(cases, columns=_CASE_COLUMNS),
+    )
+
+
+def is_allowed(trial: TrialRecord) -> bool:
+    """Whether it breaks no constraint."""
+    return all(excess <= 0 for excess in trial.constraints.values())
+
+
+def num_counted(trials: tuple[TrialRecord, ...]) -> int:
+    """Trials that count towards the budget: distinct candidates that could be trained."""
+    return sum(t.cached_from is None and t.state not in ("infeasible", "running") for t in trials)
+
+
+def depth_of(trial: TrialRecord) -> int:
+    """Levels below the finest one of its network."""
+    return GridSpec.from_json(trial.spec).depth
+
+
+def describe(trial: TrialRecord) -> str:
+    """A trial in a few words: what it was promised as, or its depth and what was proposed."""
+    if trial.label:
+        return trial.label
+    params = trial.params
+    edges = [value for name, value in params.items() if name.startswith("skip_")]
+    words = [f"L{depth_of(trial)}"]
+    if "skips" in params:
+        words[0] += f" {params['skips']}"
+    words += [
+        _phrase(name, value)
+        for name, value in params.items()
+        if name not in ("depth", "skips") and not name.startswith("skip_")
+    ]
+    if edges:
+        words.append(f"{sum(map(bool, edges))} of {len(edges)} free skips")
+    return ", ".join(words)
+
+
+def _phrase(name: str, value: object) -> str:
+    if isinstance(value, float):
+        return f"{name.replace('_', ' ')} {value:.3g}"
+    plain = str(value).replace("_", " ")
+    return (
+        plain if name in ("block", "up", "encoder", "loss") else f"{name.replace('_', ' ')} {plain}"
+    )
+
+
+def incomplete_lines(search: SearchRecords) -> list[str]:
+    """The loud lines of a search that has not ended; none when nothing is missing."""
+    manifest = search.manifest
+    result = search.result
+    if result is not None:
+        return [*_later_lines(search, result), *_missing_lines(search, result)]
+    running = sum(t.state == "running" for t in search.trials)
+    missing = [
+        f"{num_counted(search.trials)} of up to {manifest.budget} trials are done",
+        *([f"{running} {'are' if running > 1 else 'is'} unfinished"] if running else []),
+    ]
+    later = [
+        *(["on fresh folds"] if manifest.confirmation else []),
+        *(["for the test"] if manifest.tests else []),
+    ]
+    nothing = f"; trainings {' and '.join(later)} are still to come" if later else ""
+    return [
+        (
+            f"incomplete: no winner has been named. {'; '.join(missing)}{nothing}. All scores below are "
+            "those that choose, and too high for that; start the same command again to go on."
+        )
+    ]
+
+
+def _later_lines(search: SearchRecords, result: SearchResult) -> list[str]:
+    later = [trial for trial in search.trials if trial.started_at > result.finished_at]
+    if not later:
+        return []
+    begun = "1 trial was" if len(later) == 1 else f"{len(later)} trials were"
+    text = (
+        f"incomplete: {begun} begun after the winner was named; start the same command again to "
+        "decide anew."
+    )
+    return [text]
+
+
+def _missing_lines(search: SearchRecords, result: SearchResult) -> list[str]:
+    """For trainings after the trials whose records are not there."""
+    manifest, base = search.manifest, search.baseline
+    tested = {result.winner} if base is None else {result.winner, base.number}
+    again = [] if manifest.confirmation is None else [manifest.confirmation]
+    parts = (
+        ("confirmation", "on fresh folds", again, len(result.confirmed)),
+        ("test", "for the test", manifest.tests, len(tested)),
+    )
+    lines: list[str] = []
+    for part, name, reruns, num_networks in parts:
+        promised = sum(num_networks * len(rerun.seeds) * rerun.num_folds for rerun in reruns)
+        missing = promised - int((search.runs["part"] == part).sum())
+        if missing > 0:
+            lines.append(
+                f"incomplete: {missing} of {promised} trainings {name} are missing; start the same "
+                "command again to go on."
+            )
+    return lines
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    query = "select count(*) from sqlite_master where type = 'table' and name = ?"
+    if not connection.execute(query, (table,)).fetchone()[0]:
+        return 0
+    return connection.execute(f"select count(*) from {table}").fetchone()[0]
+
+
+def _manifest(ledger: SearchLedger, folder: Path, search: str | None) -> SearchManifest:
+    names = ledger.searches()
+    if search is None:
+        if len(names) != 1:
+            raise UserError(
+                f"{folder} must hold one search when none is named, but it holds "
+                f"{', '.join(names) or 'none'}; name the one to report"
+            )
+        search = names[0]
+    manifest = ledger.manifest(search)
+    if manifest is None:
+        raise UserError(
+            f"search `{search}` must have been started in {folder}, but it holds "
+            f"{', '.join(names) or 'none'}; name one of these"
+        )
+    return manifest
+
+
+def _keys(
+    manifest: SearchManifest, trials: tuple[TrialRecord, ...], result: SearchResult | None
+) -> Iterator[tuple[dict[str, object], RunKey]]:
+    """Every run that the report may say something about, with its place."""
+    distinct = {trial.number: trial for trial in trials if trial.cached_from is None}
+    own = Rerun(
+        split_hash=manifest.split_hash,
+        num_folds=int(manifest.folds["num_folds"]),
+        seeds=(manifest.seed,),
+        test_train_ratio=1.0,
+    )
+    again = set() if result is None else {*result.confirmed, result.winner}
+    again |= {trial.number for trial in distinct.values() if trial.is_baseline}
+    parts = [("selection", 0, own, sorted(distinct))]
+    if manifest.confirmation is not None:
+        parts.append(("confirmation", 0, manifest.confirmation, sorted(again)))
+    parts += [("test", k, rerun, sorted(again)) for k, rerun in enumerate(manifest.tests)]
+    for part, test, rerun, numbers in parts:
+        for number in numbers:
+            for seed in rerun.seeds:
+                for fold in range(rerun.num_folds):
+                    place = {
+                        "part": part, "test": test, "number": number, "seed": seed, "fold": fold,
+                    }  # fmt: skip
+                    key = RunKey(
+                        dataset_hash=manifest.dataset_hash,
+                        split_hash=rerun.split_hash,
+                        fold=fold,
+                        spec_id=distinct[number].spec_id,
+                        recipe_id=distinct[number].recipe_id,
+                        seed=seed,
+                        numbers_version=manifest.numbers_version,
+                    )
+                    yield place, key
+
+
+def _is_winner(place: dict[str, object], result: SearchResult | None) -> bool:
+    return result is not None and place["number"] == result.winner
+
+
+def _scored(
+    record: RunRecord, counts: list[CaseCounts], manifest: SearchManifest
+) -> list[dict[str, object]]:
+    """Case, group, class and score of the cases under the output by which the run is judged."""
+    kept = [count for count in counts if count.output == record.primary_output]
+    scores = _SCORES[manifest.metric](
+        [c.tp for c in kept], [c.fp for c in kept], [c.fn for c in kept]
+    )
+    return [
+        {"case": c.case, "group": c.group, "label": c.label, "score": float(score)}
+        for c, score in zip(kept, scores, strict=True)
+    ]
+
+
+def _run_row(
+    place: dict[str, object], record: RunRecord, scored: list[dict[str, object]]
+) -> dict[str, object]:
+    scores = pd.Series([row["score"] for row in scored], dtype="float64")
+    return {
+        **place,
+        "score": scores.mean(),
+        "seconds": record.seconds,
+        "device": record.device,
+        "num_threads": record.num_threads,
+        "machine": machine_line(record.machine),
+        "versions": ", ".join(f"{k} {v}" for k, v in record.versions.items()),
+        "revision": record.revision,
+    }
