@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from nas.performance_estimation import fold_case_scores, is_allowed
+from nas.performance_estimation import fold_case_scores
 from nas.racing import mean_score
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds, inner, make_folds
 from unetpp.data.split_plan import SplitPlan
 from unetpp.metrics.pareto import front
 from unetpp.run import NUMBERS_VERSION, Bench
-from unetpp.searches import Rerun, SearchManifest, TrialRecord, objectives
+from unetpp.searches import Rerun, SearchManifest, TrialRecord, is_allowed, objectives
 from unetpp.store import RecordStore, RunKey
 
 

@@ -32,7 +32,7 @@ from unetpp.models.cost import measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.run import Bench, run_fold
-from unetpp.searches import TrialRecord
+from unetpp.searches import TrialRecord, is_allowed
 from unetpp.spec import GridSpec
 from unetpp.store import EpochLog, RecordStore, RunKey, RunRecord
 from unetpp.training.costs import costs_of
@@ -186,6 +186,8 @@ class _TrialRuns:
 
         def on_epoch(log: EpochLog) -> None:
             nonlocal watched
+            # What a fold cost that is stopped; a finished one has its own time.
+            watched = replace(watched, seconds=watched.seconds + log.seconds)
             self.on_trial(TrialProgress(trial=watched, log=log))
             if fold == 0 and not trial.is_baseline:
                 watched = self._at_rung(watched, log)
@@ -285,11 +287,6 @@ class _TrialRuns:
         record = self.store.run(self._key(trial, fold))
         assert record is not None
         return record
-
-
-def is_allowed(trial: TrialRecord) -> bool:
-    """Whether it breaks no constraint."""
-    return all(excess <= 0 for excess in trial.constraints.values())
 
 
 def fold_case_scores(keys: Mapping[int, RunKey], store: RecordStore, metric: Metric) -> FoldScores:

@@ -25,7 +25,7 @@ from optuna.trial import TrialState
 from nas.search_space import Candidate, Common, SearchSpace, decode
 from nas.search_strategy import Strategy, importances, make_sampler
 from unetpp.errors import UserError
-from unetpp.searches import SearchLedger, TrialRecord, Value
+from unetpp.searches import SearchLedger, TrialRecord, Value, num_counted
 
 # So many proposals of known candidates in a row, and the next one is drawn from what is untried.
 _STUBBORN = 10
@@ -301,11 +301,6 @@ class Proposals:
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
         # Optuna has no public way back from a number to a trial that is still open.
         return optuna.Trial(self._study, frozen._trial_id)
-
-
-def num_counted(trials: Iterable[TrialRecord]) -> int:
-    """Trials that count towards the budget: distinct candidates that were, or may be, trained."""
-    return sum(t.cached_from is None and t.state != "infeasible" for t in trials)
 
 
 def excesses(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:

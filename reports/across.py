@@ -14,6 +14,7 @@ from rich.text import Text
 from reports import Report, writers
 from reports.depth import depth_rows
 from reports.depth_texts import (
+    INTERVAL_LEGEND,
     depth_heads,
     depth_lines,
     depth_markdown,
@@ -240,7 +241,7 @@ def _render(
             figures=[(figure, data_uri(figure)) for figure in figures],
             heads=depth_heads(rows) if len(rows) else [],
             lines=depth_lines(rows) if len(rows) else [],
-            notes=depth_notes(),
+            notes=[INTERVAL_LEGEND, *depth_notes()],
             arm_head=_ARM_HEAD,
             arms=_arm_cells(across),
             arm_notes=_arm_notes(across),

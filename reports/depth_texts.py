@@ -18,6 +18,10 @@ from reports.scores import FORMULAS
 from reports.tables import num_decimals
 from reports.writers import TERMINAL_WIDTH, escape_markdown, markdown_table, signed
 
+INTERVAL_LEGEND = (
+    "Brackets beside a mean: its 95 % interval over folds, by the corrected resampled t; it shows "
+    "the spread of folds and does not compare depths, which are paired."
+)
 _NONE = "n/a"
 _Row = dict[Hashable, Any]
 
@@ -29,6 +33,7 @@ class DepthLine:
     Attributes:
         data, family: whose curve.
         scores: mean Dice at each depth of the table; "" where the family has no such depth.
+        spreads: the interval of each of them; "" where there is none.
         best, enough: "L4", or "n/a".
         delta, interval: Dice of the shallow enough depth minus that of the best; "" where they are
             the same depth.
@@ -37,6 +42,7 @@ class DepthLine:
     data: str
     family: str
     scores: tuple[str, ...]
+    spreads: tuple[str, ...]
     best: str
     enough: str
     delta: str
@@ -66,6 +72,9 @@ def depth_lines(rows: pd.DataFrame) -> list[DepthLine]:
                     _number(points[depth]["dice_mean"], digits) if depth in points else ""
                     for depth in depths
                 ),
+                spreads=tuple(
+                    _spread(points[depth], digits) if depth in points else "" for depth in depths
+                ),
                 best=_name(best),
                 enough=_name(enough),
                 delta=signed(apart["delta_best"], digits) if apart else "",
@@ -94,8 +103,9 @@ def depth_notes() -> list[str]:
             "of depths). Delta: Dice of that depth minus the best."
         ),
         (
-            "Not told apart is not equal: with few folds intervals are wide, and the best of several "
-            "means is a little too good. Both depths are read off the same held-out folds; no test "
+            "Not told apart is not equal: the noisier the folds, the shallower the depth that cannot "
+            "be told, so read it with its interval; and the best of several means is a little too "
+            "good. Both depths are read off the same held-out folds; no test "
             "set selected a depth, and none tested one."
         ),
     ]
@@ -137,14 +147,17 @@ def depth_markdown(rows: pd.DataFrame) -> str:
         (
             escape_markdown(line.data),
             escape_markdown(line.family),
-            *line.scores,
+            *(
+                escape_markdown(f"{score} {spread}".strip())
+                for score, spread in zip(line.scores, line.spreads, strict=True)
+            ),
             line.best,
             line.enough,
             line.comparison,
         )
         for line in depth_lines(rows)
     ]
-    notes = " ".join(map(escape_markdown, depth_notes()))
+    notes = " ".join(map(escape_markdown, (INTERVAL_LEGEND, *depth_notes())))
     return f"{markdown_table(head, body, left=2)}\n{notes}\n"
 
 
@@ -190,8 +203,9 @@ def _sentence(data: str, family: str, curve: pd.DataFrame, digits: int) -> str:
     share = 100 * enough["num_parameters"] / best["num_parameters"]
     return (
         f"On {data}, {family} has its best Dice at {top}, and {_name(enough)} is shallow enough: "
-        f"it is {_below(enough, digits)}, which {folds} folds cannot tell from zero, and has "
-        f"{share:.0f} % of its parameters."
+        f"it is {_below(enough, digits)}, which {folds} folds cannot tell from zero, though they do "
+        f"not rule out a loss of {abs(enough['delta_low']):.{digits}f}; it has {share:.0f} % of the "
+        "parameters."
     )
 
 
@@ -218,3 +232,9 @@ def _number(value: float, digits: int) -> str:
 
 def _interval(row: _Row, digits: int) -> str:
     return f"[{signed(row['delta_low'], digits)}, {signed(row['delta_high'], digits)}]"
+
+
+def _spread(row: _Row, digits: int) -> str:
+    if math.isnan(row["dice_low"]):
+        return ""
+    return f"[{row['dice_low']:.{digits}f}, {row['dice_high']:.{digits}f}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from reports import Report
@@ -9,7 +10,7 @@ from reports.search_figures import save_search_figures
 from reports.search_page import render_search
 from reports.search_records import incomplete_lines, load_search
 from reports.search_tables import confirmation_rows, depth_rows, trial_rows
-from reports.search_texts import markdown, terminal_text
+from reports.search_texts import latex, markdown, terminal_text
 from reports.search_verdict import search_verdict
 from reports.writers import csv
 
@@ -20,10 +21,12 @@ def build_search_report(folder: Path, *, search: str | None) -> Report:
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     rows, again, depths = trial_rows(records), confirmation_rows(records), depth_rows(records)
+    label = re.sub(r"[^A-Za-z0-9]+", "-", records.manifest.search).strip("-")
     texts = {
         "table.txt": terminal_text(records, rows, again),
         "table.md": markdown(records, rows, again),
         "table.csv": csv(rows),
+        "table.tex": latex(records, rows, label=label),
     }
     for name, frame in (("confirmation.csv", again), ("depths.csv", depths)):
         (target / name).unlink(missing_ok=True)

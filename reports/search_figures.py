@@ -11,7 +11,8 @@ from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from reports.figures import Plot, SavedFigure, save_figure
 from reports.plots import depth_curve, importances, pareto_front, search_history
 from reports.plots.grid_diagram import grid_diagram, grid_parts
-from reports.search_records import SearchRecords, describe
+from reports.search_records import SearchRecords
+from unetpp.searches import describe
 from unetpp.spec import GridSpec
 
 _PLOTS: tuple[Plot[SearchRecords], ...] = (

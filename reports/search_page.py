@@ -12,7 +12,7 @@ import pandas as pd
 from reports.figures import SavedFigure
 from reports.html import data_uri, page_environment
 from reports.records import machine_line
-from reports.search_records import SearchRecords, describe, incomplete_lines
+from reports.search_records import SearchRecords, incomplete_lines
 from reports.search_tables import costs, counts
 from reports.search_texts import (
     AGAIN_HEAD,
@@ -24,6 +24,7 @@ from reports.search_texts import (
 )
 from reports.search_verdict import search_verdict
 from unetpp.recipe import TrainRecipe
+from unetpp.searches import describe
 
 _FOLDER = Path(__file__).parent
 

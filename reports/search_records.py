@@ -13,8 +13,15 @@ import pandas as pd
 from reports.records import machine_line
 from unetpp.errors import UserError
 from unetpp.metrics.overlap import dice, iou
-from unetpp.searches import Rerun, SearchLedger, SearchManifest, SearchResult, TrialRecord
-from unetpp.spec import GridSpec
+from unetpp.searches import (
+    Rerun,
+    SearchLedger,
+    SearchManifest,
+    SearchResult,
+    TrialRecord,
+    is_allowed,
+    num_counted,
+)
 from unetpp.store import CaseCounts, Invocation, RecordStore, RunKey, RunRecord
 
 _RUN_COLUMNS = [
@@ -152,49 +159,6 @@ def load_search(folder: Path, search: str | None = None) -> SearchRecords:
     )
 
 
-def is_allowed(trial: TrialRecord) -> bool:
-    """Whether it breaks no constraint."""
-    return all(excess <= 0 for excess in trial.constraints.values())
-
-
-def num_counted(trials: tuple[TrialRecord, ...]) -> int:
-    """Trials that count towards the budget: distinct candidates that could be trained."""
-    return sum(t.cached_from is None and t.state not in ("infeasible", "running") for t in trials)
-
-
-def depth_of(trial: TrialRecord) -> int:
-    """Levels below the finest one of its network."""
-    return GridSpec.from_json(trial.spec).depth
-
-
-def describe(trial: TrialRecord) -> str:
-    """A trial in a few words: what it was promised as, or its depth and what was proposed."""
-    if trial.label:
-        return trial.label
-    params = trial.params
-    edges = [value for name, value in params.items() if name.startswith("skip_")]
-    words = [f"L{depth_of(trial)}"]
-    if "skips" in params:
-        words[0] += f" {params['skips']}"
-    words += [
-        _phrase(name, value)
-        for name, value in params.items()
-        if name not in ("depth", "skips") and not name.startswith("skip_")
-    ]
-    if edges:
-        words.append(f"{sum(map(bool, edges))} of {len(edges)} free skips")
-    return ", ".join(words)
-
-
-def _phrase(name: str, value: object) -> str:
-    if isinstance(value, float):
-        return f"{name.replace('_', ' ')} {value:.3g}"
-    plain = str(value).replace("_", " ")
-    return (
-        plain if name in ("block", "up", "encoder", "loss") else f"{name.replace('_', ' ')} {plain}"
-    )
-
-
 def incomplete_lines(search: SearchRecords) -> list[str]:
     """The loud lines of a search that has not ended; none when nothing is missing."""
     manifest = search.manifest
@@ -202,8 +166,9 @@ def incomplete_lines(search: SearchRecords) -> list[str]:
     if result is not None:
         return [*_later_lines(search, result), *_missing_lines(search, result)]
     running = sum(t.state == "running" for t in search.trials)
+    done = num_counted(t for t in search.trials if t.state != "running")
     missing = [
-        f"{num_counted(search.trials)} of up to {manifest.budget} trials are done",
+        f"{done} of up to {manifest.budget} trials are done",
         *([f"{running} {'are' if running > 1 else 'is'} unfinished"] if running else []),
     ]
     later = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.search_records import SearchRecords, depth_of, describe
+from reports.search_records import SearchRecords
 from reports.statistics import (
     Bootstrapped,
     CaseScores,
@@ -21,7 +21,7 @@ from reports.statistics import (
     corrected_resampled_t,
 )
 from unetpp.metrics.pareto import front
-from unetpp.searches import TrialRecord
+from unetpp.searches import TrialRecord, depth_of, describe
 from unetpp.spec import GridSpec
 
 # Of every bootstrap of a report: the same records give the same numbers.
@@ -48,11 +48,13 @@ def trial_rows(search: SearchRecords) -> pd.DataFrame:
     Columns: number, trial (in words), baseline, winner, trained_again, depth, skips, parameters,
     macs and other costs, folds_done, score, sd (sample, over folds), moved (the score is not the
     mean of its folds but the rival's, moved by their paired difference), state, proposed (how
-    often), reason, seconds.
+    often), reason, seconds, and param_NAME for every parameter that was proposed (NaN where it is
+    not active).
     """
     again = Counter(t.cached_from for t in search.trials if t.cached_from is not None)
     confirmed = _confirmed(search)
     extra = _extra_costs(search)
+    params = dict.fromkeys(name for trial in search.distinct for name in trial.params)
     rows: list[dict[str, Any]] = []
     for trial in search.distinct:
         spread = pd.Series(trial.fold_scores, dtype="float64").std(ddof=1)
@@ -76,6 +78,7 @@ def trial_rows(search: SearchRecords) -> pd.DataFrame:
                 "proposed": 1 + again[trial.number],
                 "reason": trial.reason,
                 "seconds": trial.seconds,
+                **{f"param_{name}": trial.params.get(name, math.nan) for name in params},
             }
         )
     order = {number: place for place, number in enumerate(confirmed)}
@@ -183,6 +186,30 @@ def fresh_difference(search: SearchRecords, number: int) -> ResampledT | None:
     if base is None or base.number == number or again is None:
         return None
     values = (_fresh(search, number) - _fresh(search, base.number)).dropna()
+    return corrected_resampled_t(values.tolist(), test_train_ratio=again.test_train_ratio)
+
+
+def runner_up(search: SearchRecords) -> TrialRecord | None:
+    """The best network but the winner, on the fresh folds, or else where trials are chosen."""
+    winner = search.winner
+    confirmed = [search.trial(number) for number in _confirmed(search)]
+    others = [t for t in confirmed or search.valid if winner is None or t.number != winner.number]
+    return others[0] if others and winner is not None else None
+
+
+def winner_lead(search: SearchRecords, number: int) -> ResampledT | None:
+    """Score of the winner minus that of a trial, on the same folds as in `runner_up`.
+
+    Paired by fold and seed; None without a winner, and with fewer than two pairs.
+    """
+    winner, again = search.winner, search.manifest.confirmation
+    if winner is None:
+        return None
+    if again is None or not _confirmed(search):
+        other = search.trial(number).fold_scores
+        pairs = [a - b for a, b in zip(winner.fold_scores, other, strict=False)]
+        return _over_folds(search, pairs)
+    values = (_fresh(search, winner.number) - _fresh(search, number)).dropna()
     return corrected_resampled_t(values.tolist(), test_train_ratio=again.test_train_ratio)
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 from reports.scores import FORMULAS
 from reports.search_records import SearchRecords, incomplete_lines
 from reports.search_tables import STATES, amount
-from reports.writers import TERMINAL_WIDTH
+from reports.writers import TERMINAL_WIDTH, escape_latex
 
 _SHOWN = 10
 _NONE = "n/a"
@@ -123,6 +123,41 @@ def markdown(search: SearchRecords, rows: pd.DataFrame, again: pd.DataFrame) -> 
         tables.append(_markdown_table(AGAIN_HEAD, again_cells(again)))
     below = (*map(_capital, incomplete_lines(search)), *notes(search, rows))
     return "\n".join([*tables, " ".join(map(_escape, below))]) + "\n"
+
+
+def latex(search: SearchRecords, rows: pd.DataFrame, *, label: str) -> str:
+    """The best trials as a table for a paper: needs the package booktabs.
+
+    Args:
+        search: whose trials.
+        rows: of `search_tables.trial_rows`.
+        label: what follows `tab:` in the reference; letters, digits, dashes.
+    """
+    shown = rows.head(_SHOWN)
+    cells = [cell[:8] for cell in trial_cells(search, shown)]
+    rest = len(rows) - len(shown)
+    more = [f"{rest} more trials are in table.csv."] if rest > 0 else []
+    below = " ".join((*map(_capital, incomplete_lines(search)), *notes(search, shown), *more))
+    body = [f"{' & '.join(map(escape_latex, row))} \\\\" for row in cells]
+    head = f"{' & '.join(map(escape_latex, TRIAL_HEAD[:8]))} \\\\"
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escape_latex(below)}}}",
+            rf"\label{{tab:{label}}}",
+            r"\begin{tabular}{rlrrrrrl}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def number(value: float) -> str:

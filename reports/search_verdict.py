@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from reports.search_records import SearchRecords, describe
+from reports.search_records import SearchRecords
 from reports.search_tables import (
     amount,
     depth_rows,
@@ -13,13 +13,15 @@ from reports.search_tables import (
     fresh_score,
     front_numbers,
     num_test_cases,
+    runner_up,
     score_of,
     selection_gap,
     set_aside_difference,
     set_aside_score,
+    winner_lead,
 )
 from reports.statistics import FEWEST_GROUPS, Bootstrapped
-from unetpp.searches import TrialRecord
+from unetpp.searches import TrialRecord, describe
 from unetpp.spec import GridSpec
 
 _DIGITS = 3
@@ -50,6 +52,7 @@ def search_verdict(search: SearchRecords) -> list[str]:
         _scores(search, winner),
         *_worth(search, winner),
         *_against_baseline(search, winner),
+        *_how_sure(search),
         *_depths(search),
     ]
 
@@ -168,6 +171,26 @@ def _against_baseline(search: SearchRecords, winner: TrialRecord) -> list[str]:
             _conclusion(tested, title, where="on cases that the search did not see"),
         ]
     return [*sentences, _conclusion(fresh, title, where="on fresh folds of the same cases")]
+
+
+def _how_sure(search: SearchRecords) -> list[str]:
+    """Whether the next best network can be told from the winner; the baseline is told of above."""
+    other = runner_up(search)
+    if other is None or other.is_baseline:
+        return []
+    lead = winner_lead(search, other.number)
+    where = (
+        "on fresh folds"
+        if search.result is not None and search.result.confirmed
+        else "on the folds that chose it"
+    )
+    start = f"The runner-up is trial {other.number}, {describe(other)}"
+    if lead is None:
+        return [f"{start}; too few folds were trained to compare it with the winner."]
+    start = f"{start}: the winner is {_above(lead.mean)} it {where}{_range(lead)}"
+    if math.isnan(lead.low) or not lead.low <= 0 <= lead.high:
+        return [f"{start}."]
+    return [f"{start}. The two cannot be told apart: which of them is named is partly chance."]
 
 
 def _conclusion(decisive: _Interval | None, title: str, *, where: str) -> str:

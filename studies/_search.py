@@ -9,7 +9,6 @@ from rich.console import Console
 
 import reports
 from nas.confirmation import baseline_of, confirmed_score, run_key, to_confirm
-from nas.performance_estimation import is_allowed
 from nas.trial_workers import open_proposals, run_trials
 from nas.workers import FoldProgress, FoldTask, fold_runner
 from studies._folder import alone_in, invocation_of, now
@@ -25,7 +24,14 @@ from studies._search_progress import SearchTally, cost_in_baselines, watching
 from unetpp.errors import UserError
 from unetpp.recipe import TrainRecipe
 from unetpp.run import Bench
-from unetpp.searches import SearchLedger, SearchManifest, SearchResult, TrialRecord, describe
+from unetpp.searches import (
+    SearchLedger,
+    SearchManifest,
+    SearchResult,
+    TrialRecord,
+    describe,
+    is_allowed,
+)
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 

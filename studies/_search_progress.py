@@ -11,10 +11,16 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from nas.performance_estimation import TrialProgress, is_allowed
-from nas.proposals import num_counted
+from nas.performance_estimation import TrialProgress
 from unetpp.metrics.pareto import front
-from unetpp.searches import SearchManifest, TrialRecord, describe, objectives
+from unetpp.searches import (
+    SearchManifest,
+    TrialRecord,
+    describe,
+    is_allowed,
+    num_counted,
+    objectives,
+)
 
 _ENDED_EARLY = ("raced_out", "stopped", "infeasible", "out_of_memory", "diverged", "failed")
 

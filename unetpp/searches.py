@@ -7,7 +7,7 @@ with the folds that are there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -284,6 +284,21 @@ def objectives(manifest: SearchManifest, trial: TrialRecord) -> tuple[float, ...
     return (trial.value, *(trial.costs[name] for name in manifest.costs))
 
 
+def is_allowed(trial: TrialRecord) -> bool:
+    """Whether it breaks no constraint."""
+    return all(excess <= 0 for excess in trial.constraints.values())
+
+
+def num_counted(trials: Iterable[TrialRecord]) -> int:
+    """Trials that count towards the budget: distinct candidates that were, or may be, trained."""
+    return sum(t.cached_from is None and t.state != "infeasible" for t in trials)
+
+
+def depth_of(trial: TrialRecord) -> int:
+    """Levels below the finest one of its network."""
+    return GridSpec.from_json(trial.spec).depth
+
+
 # What a description leaves out, because it is usual.
 _USUAL: Mapping[str, Value] = {"supervision": "last", "block": "double_conv", "up": "transposed"}
 
@@ -294,7 +309,7 @@ def describe(trial: TrialRecord) -> str:
         return trial.label
     params = dict(trial.params)
     edges = [bool(params.pop(name)) for name in list(params) if name.startswith("skip_")]
-    words = [f"L{params.pop('depth', GridSpec.from_json(trial.spec).depth)}"]
+    words = [f"L{params.pop('depth', depth_of(trial))}"]
     if "skips" in params:
         words[0] += f" {params.pop('skips')}"
     if "encoder" in params:

@@ -7,8 +7,9 @@ import math
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.search_records import SearchRecords, depth_of, describe
+from reports.search_records import SearchRecords
 from reports.search_tables import depth_rows
+from unetpp.searches import depth_of, describe
 
 
 def depth_curve(search: SearchRecords) -> pd.DataFrame:

@@ -137,7 +137,8 @@ def caption() -> str:
         "differences from the best depth of the same family with their 95 % intervals, not "
         "corrected for the number of depths. Filled: best mean. Ring: shallow enough, the "
         "shallowest depth whose difference from the best cannot be told from zero (its interval "
-        "holds zero). That is not a proof that they are equal: with few folds intervals are wide. "
+        "holds zero). That is no proof that they are equal: the noisier the folds, the shallower the "
+        "depth that cannot be told. "
         "Best and shallow enough are read off the same folds that are shown; no depth was "
         "selected on a test set, and none was tested on one."
     )

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
-from reports.search_records import SearchRecords, describe, is_allowed
+from reports.search_records import SearchRecords
 from reports.search_tables import amount, front_numbers, score_of, shown_costs
 from unetpp.metrics.pareto import hypervolume
-from unetpp.searches import TrialRecord, objectives, score_names
+from unetpp.searches import TrialRecord, describe, is_allowed, objectives, score_names
 
 NAMES = {
     "parameters": "parameters",

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.search_records import SearchRecords, describe, is_allowed
+from reports.search_records import SearchRecords
 from reports.search_tables import score_of
+from unetpp.searches import describe, is_allowed
 
 # State -> colour, marker and name; trials without a score of their own lie below the others.
 LOOKS = {

@@ -7,11 +7,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.proposals import Promise, ProposalPlan, Proposals, num_counted
+from nas.proposals import Promise, ProposalPlan, Proposals
 from nas.search_space import Common, decode
 from nas.space_presets import find_space, references
 from unetpp.recipe import TrainRecipe
-from unetpp.searches import SearchLedger, TrialRecord
+from unetpp.searches import SearchLedger, TrialRecord, num_counted
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 

@@ -18,13 +18,13 @@ from tiny_study import store_in, tiny_bench
 
 import nas.performance_estimation
 from nas.performance_estimation import Estimation
-from nas.proposals import Promise, ProposalPlan, num_counted
+from nas.proposals import Promise, ProposalPlan
 from nas.racing import PairedMargin, SuccessiveHalving, find_rule
 from nas.search_space import Common
 from nas.space_presets import find_space, references
 from nas.trial_workers import SearchWork, open_proposals, run_trials
 from unetpp.errors import UserError
-from unetpp.searches import TrialRecord
+from unetpp.searches import TrialRecord, num_counted
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 from unetpp.training.failures import DivergenceError
@@ -123,6 +123,7 @@ def test_halving_ends_first_folds_at_an_epoch_and_never_the_baseline(tmp_path):
     assert stopped
     assert trials[0].state == "validated"
     assert all(t.folds_done == 0 and set(t.rungs) == {2} for t in stopped)
+    assert all(t.seconds > 0 for t in stopped)
     assert all(t.reason.startswith("at epoch 2 of the first fold place") for t in stopped)
     # A fold that was ended has no record: nothing half trained is ever scored.
     store = store_in(tmp_path)

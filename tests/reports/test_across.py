@@ -69,7 +69,12 @@ def test_the_answer_names_the_shallowest_depth_that_is_enough(report: Report) ->
         "On cells, U-Net has its best Dice at L3 (0.802), and L2 is shallow enough: it is 0.003 "
         "below it (95 % interval "
     )
-    assert "which 5 folds cannot tell from zero" in report.verdict[2]
+    low = re.search(r"interval -(\d\.\d{3}) to", report.verdict[2])
+    assert low
+    assert (
+        f"cannot tell from zero, though they do not rule out a loss of {low[1]};"
+        in (report.verdict[2])
+    )
     assert report.verdict[3].startswith(
         "On cells, UNet++ needs L4 (0.852), its best depth: every shallower one can be told from "
         "it; the nearest, L3, is 0.050 below it (95 % interval "
@@ -98,10 +103,16 @@ def test_the_table_has_a_row_a_curve_and_raw_numbers_in_its_csv(report: Report) 
     assert lines[0].comparison.startswith("-0.003 [")
     assert lines[1].comparison == ""
     markdown = (report.page.parent / "table.md").read_text()
+    # By hand: sd of the five folds 0.0079, t of 4 degrees 2.776, sqrt(1/5 + 1/4).
+    assert lines[0].spreads[0] == "[0.585, 0.615]"
+    # The folds of L3 are all equal: they have no spread to tell of.
+    assert lines[2].spreads[2] == ""
+    page = report.page.read_text()
     for line in lines:
-        assert (
-            f"| {line.data} | {line.family} | {' | '.join(line.scores)} | {line.best} |" in markdown
-        )
+        pairs = list(zip(line.scores, line.spreads, strict=True))
+        cells = " | ".join(f"{a} \\{b}" if b else a for a, b in pairs)
+        assert f"| {line.data} | {line.family} | {cells} | {line.best} |" in markdown
+        assert all(f'<span class="spread">{spread}</span>' in page for _, spread in pairs)
     assert max(map(len, report.text.splitlines())) <= 80
     assert len(pd.read_csv(report.page.parent / "arms.csv")) == 14
 

@@ -60,7 +60,7 @@ def page(report: Report) -> _Page:
 def test_all_files_are_there(folder: Path, report: Report) -> None:
     assert report.page == folder / "report" / "index.html"
     assert [path.name for path in report.tables] == [
-        "table.txt", "table.md", "table.csv", "confirmation.csv", "depths.csv",
+        "table.txt", "table.md", "table.csv", "table.tex", "confirmation.csv", "depths.csv",
     ]  # fmt: skip
     stems = dict.fromkeys(path.stem for path in report.figures)
     assert list(stems) == ["history", "front", "hypervolume", "depth", "importances", "winner"]

@@ -16,7 +16,6 @@ from make_search import (
 
 from reports.search_records import (
     SearchRecords,
-    describe,
     holds_search,
     incomplete_lines,
     load_search,
@@ -31,14 +30,16 @@ from reports.search_tables import (
     fresh_score,
     front_numbers,
     num_test_cases,
+    runner_up,
     score_of,
     selection_gap,
     set_aside_difference,
     set_aside_score,
     trial_rows,
+    winner_lead,
 )
 from unetpp.errors import UserError
-from unetpp.searches import SearchLedger
+from unetpp.searches import SearchLedger, describe
 from unetpp.store import RecordStore
 
 
@@ -130,6 +131,44 @@ def test_the_difference_on_the_test_is_paired_by_case(search: SearchRecords) -> 
     assert set_aside_difference(search, BASELINE) is None
 
 
+def test_the_lead_over_the_runner_up_is_paired_on_the_fresh_folds(search: SearchRecords) -> None:
+    other, lead = runner_up(search), winner_lead(search, 13)
+    assert other is not None
+    assert lead is not None
+    assert other.number == 13
+    assert lead.df == 2 * NUM_FOLDS - 1
+    difference = fresh_score(search, WINNER) - fresh_score(search, 13)
+    assert lead.mean == pytest.approx(difference, abs=1e-12)
+
+
+def test_without_fresh_folds_the_runner_up_is_the_next_where_trials_are_chosen(
+    tmp_path: Path,
+) -> None:
+    make_search(tmp_path, manifest=make_search_manifest(confirmation=None))
+    search = load_search(tmp_path)
+    other, lead = runner_up(search), winner_lead(search, 13)
+    assert other is not None
+    assert lead is not None
+    assert other.number == search.valid[1].number == 13
+    assert lead.df == NUM_FOLDS - 1
+    difference = score_of(search.trial(WINNER)) - score_of(search.trial(13))
+    assert lead.mean == pytest.approx(difference, abs=1e-12)
+
+
+def test_an_unfinished_search_has_no_runner_up(tmp_path: Path) -> None:
+    make_search(tmp_path, ended=False)
+    search = load_search(tmp_path)
+    assert runner_up(search) is None
+    assert winner_lead(search, 13) is None
+
+
+def test_parameters_are_kept_where_they_are_active(search: SearchRecords) -> None:
+    rows = trial_rows(search).set_index("number").to_dict("index")
+    assert rows[WINNER]["param_width"] == 16
+    assert rows[WINNER]["param_supervision"] == "last"
+    assert math.isnan(rows[1]["param_supervision"])
+
+
 def test_what_was_not_tested_has_no_test_score(search: SearchRecords) -> None:
     rows = confirmation_rows(search).set_index("number").to_dict("index")
     assert list(rows) == [WINNER, 13, BASELINE]
@@ -170,9 +209,7 @@ def test_a_trial_that_breaks_a_limit_is_not_valid(tmp_path: Path) -> None:
 
 def test_a_trial_is_told_in_words(search: SearchRecords) -> None:
     assert describe(search.trial(BASELINE)) == "UNet++ L4 (baseline)"
-    assert describe(search.trial(WINNER)) == (
-        "L3 dense, width 16, supervision last, learning rate 0.0031"
-    )
+    assert describe(search.trial(WINNER)) == "L3 dense, width 16, learning rate 0.0031"
 
 
 @pytest.mark.parametrize(

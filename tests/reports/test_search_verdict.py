@@ -4,7 +4,7 @@ import pytest
 from make_search import BASELINE, WINNER, make_search, make_search_manifest
 
 from reports.search_records import load_search
-from reports.search_tables import set_aside_difference
+from reports.search_tables import set_aside_difference, winner_lead
 from reports.search_verdict import search_verdict
 from unetpp.searches import SearchLedger, SearchManifest, SearchResult
 from unetpp.store import RecordStore
@@ -75,6 +75,19 @@ def test_an_unfinished_search_has_a_leader_and_no_winner(tmp_path: Path) -> None
     assert "So far trial 5 leads" in said
     assert "The winner is" not in said
     assert "better" not in said
+
+
+@pytest.mark.parametrize(("gain", "told"), [(0.6, True), (0.0, False)])
+def test_the_runner_up_is_told_apart_exactly_where_the_interval_leaves_out_zero(
+    tmp_path: Path, gain: float, told: bool
+) -> None:
+    make_search(tmp_path, gain=gain)
+    lead = winner_lead(load_search(tmp_path), 13)
+    assert lead is not None
+    assert (lead.low > 0) == told
+    said = _said(tmp_path)
+    assert "The runner-up is trial 13, L2 dense" in said
+    assert ("which of them is named is partly chance" in said) != told
 
 
 def test_a_baseline_that_wins_is_not_compared_with_itself(tmp_path: Path) -> None:

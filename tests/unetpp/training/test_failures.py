@@ -1,7 +1,5 @@
 import weakref
 
-import weakref
-
 import pytest
 import torch
 
