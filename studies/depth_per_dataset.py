@@ -3,7 +3,7 @@
 The question of UNet++ (TMI 2019, figure 1): U-Nets of depth 1 to 4, each trained on its own, and
 UNet++ beside them. At depth 1 the two are one network, `l1`, where both curves start.
 
-Command:   unetpp run depth_per_dataset                     the embedded data, about 3 minutes
+Command:   unetpp run depth_per_dataset                     the embedded data, a few minutes
            unetpp run depth_per_dataset --data A --data B   any set of folders, 96 x 96: one page
            unetpp report DIR                                that page again, of all folders in DIR
 Hardware:  2 cores without a GPU are enough; see docs/depth.md for three data sets on one of them.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from studies import cli
+from unetpp.searches import SearchLedger
 from unetpp.store import RecordStore
 
 pytestmark = pytest.mark.real_data
@@ -98,3 +99,38 @@ def test_volumes_are_predicted_where_they_lie_in_the_scanner(
         assert mask.shape == image.shape
         np.testing.assert_array_equal(mask.affine, image.affine)
         assert set(np.unique(mask.dataobj)) <= {0, 1, 2}
+
+
+_SEARCHED = {
+    "nuclei": ["--objective", "dice,macs"],
+    "membranes": ["--test-share", "0"],
+    "polyps": [],
+    "hippocampus": [],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Cases that are nearly the same image:UserWarning")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", _SEARCHED)
+def test_a_quick_search_names_a_winner(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, options, _, _ = _STUDIES[name]
+    if not (_SHARED / folder).is_dir():
+        pytest.skip(f"UNETPP_SHARED has no {folder}")
+    if name == "polyps":
+        options = options[:2]  # its 29 groups in two folds, not one at a time
+    command = ["search", "--quick", "--data", str(_SHARED / folder), *options, *_SEARCHED[name]]
+    command += ["--space", "depth", "--depth", "2", "--width", "2", "--budget", "3", "--top", "1"]
+    command += ["--folds", "2", "--epochs", "1", "--test-seeds", "1", "--device", "cpu"]
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    _run(command, monkeypatch, capsys)
+    assert (tmp_path / "out/report/index.html").is_file()
+    ledger = SearchLedger(RecordStore.open_folder(tmp_path / "out", must_exist=True))
+    manifest, result = ledger.manifest("search"), ledger.result("search")
+    assert manifest is not None
+    assert result is not None
+    assert manifest.evaluation == ("none" if name == "membranes" else "held-out")
+    trials = ledger.trials("search")
+    assert sum(trial.cached_from is None for trial in trials) == 3
+    assert trials[result.winner].state == "validated"

@@ -113,6 +113,13 @@ def test_a_frozen_encoder_holds_its_weights_only_once_but_new_levels_learn(name)
     assert learning - foreseen > 3 * frozen_bytes
 
 
+def test_the_norms_of_a_frozen_encoder_do_not_learn_and_take_a_single_value():
+    recipe = replace(_RECIPE, batch_size=1)
+    with pytest.raises(UserError, match=r"a batch norm learns from more than one value a channel"):
+        costs_of(_SPECS["resnet18"], recipe, (8, 8))
+    costs_of(_SPECS["resnet18"], replace(recipe, encoder_rate=0.0), (8, 8))
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_memory_grows_with_the_batch(device):
     spec = _SPECS["unetpp"]

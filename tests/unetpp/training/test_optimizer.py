@@ -15,6 +15,7 @@ from unetpp.models.encoders import describe_encoder
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
+from unetpp.store import EpochLog
 from unetpp.training.loop import train
 from unetpp.training.optimizer import encoder_parameters, make_optimizer
 
@@ -49,6 +50,22 @@ def test_a_frozen_encoder_stays_with_its_statistics_and_belongs_to_the_network()
     rest = [change for name, change in moved.items() if name not in of_encoder]
     assert all(change > 0 for change in rest)
     _, model = _trained(_RESNET, replace(_RECIPE, encoder_rate=0))
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_frozen_encoder_belongs_to_the_network_after_a_training_that_was_stopped():
+    model = UNetPlusPlus(_RESNET)
+    images = torch.rand(2, 3, 32, 32).numpy()
+    feed = feed_of(dataset_of(images, images[:, :1] > 0.5))
+    seen: list[bool] = []
+
+    def stop(_: EpochLog) -> None:
+        seen.append(any(p.requires_grad for p in encoder_parameters(model)))
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(model, feed, feed, replace(_RECIPE, encoder_rate=0), seed=0, on_epoch=stop)
+    assert seen == [False]
     assert all(p.requires_grad for p in model.parameters())
 
 
