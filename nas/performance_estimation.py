@@ -128,6 +128,10 @@ def judge(
     """
     spec = GridSpec.from_json(trial.spec)
     bench = replace(bench, recipe=TrainRecipe.from_json(trial.recipe))
+    if not trial.costs:
+        costs = price(Candidate(spec=spec, recipe=bench.recipe), bench)
+        trial = replace(trial, costs=costs, constraints=excesses(costs, estimation.limits))
+        proposals.note(trial)
     if estimation.times_networks and "latency_ms" not in trial.costs:
         costs = {**trial.costs, "latency_ms": measured_latency(spec, bench, folder)}
         trial = replace(trial, costs=costs, constraints=excesses(costs, estimation.limits))

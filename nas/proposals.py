@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ import filelock
 import optuna
 from optuna.trial import TrialState
 
-from nas.search_space import Candidate, Common, SearchSpace, decode
+from nas.search_space import Common, SearchSpace, decode
 from nas.search_strategy import Strategy, importances, make_sampler
 from unetpp.errors import UserError
 from unetpp.searches import SearchLedger, TrialRecord, Value, num_counted
@@ -33,8 +33,6 @@ _STUBBORN = 10
 _FRUITLESS = 200
 # Up to so many combinations a space is listed to find what is untried.
 _LISTED = 20_000
-
-Price = Callable[[Candidate], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +87,6 @@ class Proposals:
         ledger: where trials are kept.
         storage_url: where Optuna keeps its tables.
         lock: file behind which processes take turns.
-        price: cost -> value of a candidate before it is trained; "parameters" and "macs" at least.
     """
 
     def __init__(
@@ -99,12 +96,10 @@ class Proposals:
         *,
         storage_url: str,
         lock: Path,
-        price: Price,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.plan = plan
         self._ledger = ledger
-        self._price = price
         self._lock = filelock.FileLock(lock)
         with self._lock:
             self._study = optuna.create_study(
@@ -224,7 +219,6 @@ class Proposals:
         with _quiet_optuna():
             params = self.plan.space.suggest(proposed)
         candidate = decode(params, self.plan.common)
-        costs = dict(self._price(candidate))
         label = proposed.user_attrs.get("label", "")
         return TrialRecord(
             number=proposed.number,
@@ -237,8 +231,8 @@ class Proposals:
             spec_id=candidate.spec.id,
             recipe_id=candidate.recipe.id,
             state="running",
-            costs=costs,
-            constraints=excesses(costs, self.plan.constraints),
+            costs={},
+            constraints={},
             worker=worker,
             started_at=_now(),
         )

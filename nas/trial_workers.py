@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from nas.performance_estimation import Estimation, TrialProgress, judge, price
+from nas.performance_estimation import Estimation, TrialProgress, judge
 from nas.proposals import ProposalPlan, Proposals
 from nas.workers import end_with_parent
 from unetpp.errors import UserError
@@ -58,13 +58,11 @@ class SearchWork:
 
 def open_proposals(work: SearchWork, store: RecordStore) -> Proposals:
     """The trials of a search, as one process sees them."""
-    bench = work.bench
     return Proposals(
         work.proposals,
         SearchLedger(store),
         storage_url=store.url,
         lock=work.folder / ".proposals.lock",
-        price=lambda candidate: price(candidate, bench),
     )
 
 

@@ -14,10 +14,6 @@ from unetpp.errors import UserError
 if TYPE_CHECKING:
     from unetpp.data.loading import DataOptions
 
-Data = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Your images and masks. Default: embedded, generated images."),
-]
 DataSets = Annotated[
     list[Path] | None,
     typer.Option(

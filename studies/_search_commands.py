@@ -14,7 +14,7 @@ from studies._options import (
     Bf16,
     Cache,
     Classes,
-    Data,
+    DataSets,
     Depth,
     Device,
     Encoder,
@@ -55,7 +55,7 @@ SearchFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A search's fo
 @search_app.callback(invoke_without_command=True)
 def search(
     context: typer.Context,
-    data: Data = None,
+    data: DataSets = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -163,12 +163,13 @@ def search(
     """
     if context.invoked_subcommand is not None:
         return
-    from studies._search_options import SearchOptions
+    from studies._search_options import SearchOptions, one_folder
     from studies._search_prepare import default_folder
 
+    place = one_folder(data or [])
     options = SearchOptions(
-        data=None if data is None else f"{data.resolve()}",
-        out=f"{(out or default_folder(data, quick=quick)).resolve()}",
+        data=None if place is None else f"{place.resolve()}",
+        out=f"{(out or default_folder(place, quick=quick)).resolve()}",
         quick=quick, space=space, tune=tuple(tune.split(",")) if tune else (),
         strategy=strategy, objectives=tuple(objective.split(",")),
         max_latency_ms=max_latency_ms, max_parameters=max_parameters, max_memory_mb=max_memory_mb,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -117,6 +118,20 @@ class SearchOptions:
 
 
 SEARCH_OPTIONS_JSON = TypeAdapter(SearchOptions)
+
+
+def one_folder(folders: Sequence[Path]) -> Path | None:
+    """The only data set, or None for the embedded images.
+
+    Raises:
+        UserError: when there are several.
+    """
+    if len(folders) > 1:
+        raise UserError(
+            f"a search is on one data set, but --data is given {len(folders)} times; start a search "
+            "for each, or ask `unetpp run depth_per_dataset` how deep all of them want a network"
+        )
+    return folders[0] if folders else None
 
 
 def check_objectives(names: tuple[str, ...]) -> tuple[Literal["dice", "iou"], tuple[str, ...]]:

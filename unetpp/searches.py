@@ -126,7 +126,8 @@ class TrialRecord:
         value: the score that the strategy was told: the mean over all folds, or, for a trial that
             was given up, the rival's mean plus the mean paired difference so far, which takes the
             effect of the folds out. None while running or failed.
-        costs: "parameters", "macs" and, where asked for, "latency_ms" and "memory_mb".
+        costs: "parameters", "macs", "memory_mb" (of a training step) and, where asked for,
+            "latency_ms"; empty until they are known.
         constraints: cost -> value - limit; above 0 is not allowed.
         rival: number of the trial that it lost against, for "raced_out" and "stopped".
         reason: one sentence on why it ended before all folds, with the numbers of the rule.

@@ -7,11 +7,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.proposals import Promise, ProposalPlan, Proposals
+from nas.proposals import Promise, ProposalPlan, Proposals, excesses
 from nas.search_space import Common, decode
 from nas.space_presets import find_space, references
 from unetpp.recipe import TrainRecipe
-from unetpp.searches import SearchLedger, TrialRecord, num_counted
+from unetpp.searches import SearchLedger, TrialRecord, is_allowed, num_counted
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 
@@ -55,7 +55,6 @@ def _open(folder: Path, plan: ProposalPlan) -> Proposals:
         SearchLedger(store),
         storage_url=store.url,
         lock=folder / ".lock",
-        price=lambda candidate: {"parameters": 1.0, "macs": float(sum(candidate.spec.widths))},
     )
 
 
@@ -199,9 +198,10 @@ def test_infeasible_trials_do_not_count_and_are_told_as_broken_constraints(tmp_p
     proposals = _open(tmp_path, plan)
     proposals.promise()
     while (trial := proposals.claim("1")) is not None:
-        broken = any(excess > 0 for excess in trial.constraints.values())
+        costs = {"macs": float(sum(GridSpec.from_json(trial.spec).widths))}
+        trial = replace(trial, costs=costs, constraints=excesses(costs, plan.constraints))
         proposals.conclude(
-            replace(trial, state="infeasible", value=0.0) if broken else _finish(trial)
+            _finish(trial) if is_allowed(trial) else replace(trial, state="infeasible", value=0.0)
         )
     trials = proposals.trials()
     assert num_counted(trials) == 8

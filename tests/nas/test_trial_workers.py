@@ -180,6 +180,22 @@ def test_the_fault_of_a_candidate_is_its_end_and_the_search_goes_on(
         assert all(t.constraints["memory_mb"] > 0 and t.value == 0 for t in faulty)
 
 
+def test_a_network_that_cannot_be_priced_fails_alone(tmp_path, monkeypatch):
+    true_price = nas.performance_estimation.price
+
+    def sometimes(candidate: Any, bench: Any) -> Any:
+        if candidate.spec.depth == 1:
+            raise UserError("the encoder must take images of 16 x 16, but it does not")
+        return true_price(candidate, bench)
+
+    monkeypatch.setattr(nas.performance_estimation, "price", sometimes)
+    trials = run(tiny_work(tmp_path, budget=4))
+    faulty = [t for t in trials if GridSpec.from_json(t.spec).depth == 1]
+    assert {(t.state, t.value, t.folds_done) for t in faulty} == {("failed", None, 0)}
+    assert all(t.reason.startswith("the encoder must take images") for t in faulty)
+    assert {t.state for t in trials if t not in faulty} == {"validated"}
+
+
 def test_a_program_that_always_fails_stops_with_its_error(tmp_path, monkeypatch):
     def never(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("division by zero")

@@ -220,6 +220,7 @@ def test_several_objectives_give_a_front_and_a_reference(tmp_path):
         ),
         (("--race", "asha"), "one of none, forgiving, margin, wilcoxon, but got 'asha'"),
         (("--space", "all"), "one of depth, skips, grid, edges, encoder, but got 'all'"),
+        (("--data", "a", "--data", "b"), "on one data set, but --data is given 2 times"),
         (("--tune", "momentum"), "can be searched, but got 'momentum'"),
         (("--space", "encoder", "--encoder", "resnet18"), "searches the encoder, but --encoder is"),
     ],
