@@ -14,7 +14,6 @@ from studies._options import (
     Bf16,
     Cache,
     Classes,
-    DataSets,
     Depth,
     Device,
     Encoder,
@@ -55,7 +54,13 @@ SearchFolder = Annotated[Path, typer.Argument(metavar="DIR", help="A search's fo
 @search_app.callback(invoke_without_command=True)
 def search(
     context: typer.Context,
-    data: DataSets = None,
+    data: Annotated[
+        # A list, so that a second folder is refused and not taken for the first.
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Your images and masks. Default: embedded, generated images."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
