@@ -87,11 +87,12 @@ class CaseWilcoxon:
 
     Attributes:
         p: one-sided level.
-        effect: least mean paired difference, in the unit of the scores.
+        effect: least mean paired difference, in the unit of the scores. The usual one is the
+            standard deviation of a network's score between two seeds, see docs/score_table.md.
     """
 
     p: float = 1e-4
-    effect: float = 0.005
+    effect: float = 0.0025
 
     @property
     def text(self) -> str:

@@ -66,7 +66,7 @@ class SearchManifest:
             the baseline's cost); empty for a single objective.
         constraints: cost -> the largest value allowed.
         budget: trials that may be trained.
-        rule: the rule that races folds, in words: "wilcoxon (p < 0.0001, effect 0.005)".
+        rule: the rule that races folds, in words: "wilcoxon (cases paired, p < 0.0001, effect at least 0.0025)".
         epoch_rule: the rule that stops a first fold, in words, or None.
         top_k: trials whose networks are trained again before a winner is named.
         dataset, folds: as in `StudyManifest`.
