@@ -21,7 +21,7 @@ from reports.statistics import (
     corrected_resampled_t,
 )
 from unetpp.metrics.pareto import front
-from unetpp.searches import TrialRecord, depth_of, describe
+from unetpp.searches import TrialRecord, depth_of, describe, macs_in_baselines
 from unetpp.spec import GridSpec
 
 # Of every bootstrap of a report: the same records give the same numbers.
@@ -126,6 +126,10 @@ def costs(search: SearchRecords) -> list[tuple[str, str]]:
         ),
         ("Trials", _in_baselines(search, seconds)),
     ]
+    macs = macs_in_baselines(search.trials)
+    if macs is not None:
+        told = f"{macs:.1f} times one baseline on all folds, whatever else the machine did"
+        rows.append(("Trials, by multiply-accumulates", told))
     rows += [(AGAIN[part], _in_baselines(search, value)) for part, value in rest.items() if value]
     base = search.baseline
     if base is not None and base.seconds > 0:

@@ -31,6 +31,7 @@ from unetpp.searches import (
     TrialRecord,
     describe,
     is_allowed,
+    macs_in_baselines,
 )
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
@@ -70,8 +71,12 @@ def run_search(options: SearchOptions, console: Console) -> Searched:
         cost = cost_in_baselines(trials)
         for line in SearchTally(manifest, trials, options.workers).summary()[:-1]:
             reporter.say(line)
-        if cost is not None:
-            reporter.say(f"cost of the search: {cost:.1f} x one baseline on all folds")
+        macs = macs_in_baselines(trials)
+        if cost is not None and macs is not None:
+            reporter.say(
+                f"cost of the search: {cost:.1f} x the time of one baseline on all folds, "
+                f"{macs:.1f} x its arithmetic"
+            )
         result = _decide(ready, store, manifest, trials, reporter)
         ledger.put_result(SEARCH, replace(result, importances=proposals.importances()))
         store.finish_invocation(start, now())

@@ -295,6 +295,20 @@ def num_counted(trials: Iterable[TrialRecord]) -> int:
     return sum(t.cached_from is None and t.state != "infeasible" for t in trials)
 
 
+def macs_in_baselines(trials: Iterable[TrialRecord]) -> float | None:
+    """Multiply-accumulates of all trained folds over those of the baseline on all folds.
+
+    What a search costs whatever else the machine did meanwhile; None before the baseline is
+    validated.
+    """
+    own = [trial for trial in trials if trial.cached_from is None]
+    base = next((t for t in own if t.is_baseline and t.state == "validated"), None)
+    if base is None or not base.costs.get("macs"):
+        return None
+    spent = sum(trial.folds_done * trial.costs.get("macs", 0.0) for trial in own)
+    return spent / (base.folds_done * base.costs["macs"])
+
+
 def depth_of(trial: TrialRecord) -> int:
     """Levels below the finest one of its network."""
     return GridSpec.from_json(trial.spec).depth

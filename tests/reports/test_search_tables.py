@@ -92,6 +92,10 @@ def test_cost_is_told_in_baselines(search: SearchRecords) -> None:
     # 14 distinct candidates, one of which is beyond a limit.
     assert told["Folds trained"].startswith(f"{done}, against {13 * NUM_FOLDS} ")
     assert told["Trials"].startswith(f"{done / NUM_FOLDS:.1f} times one baseline")
+    base = search.trial(BASELINE)
+    spent = sum(t.folds_done * t.costs["macs"] for t in search.distinct) / base.costs["macs"]
+    by_macs = told["Trials, by multiply-accumulates"]
+    assert by_macs.startswith(f"{spent / NUM_FOLDS:.1f} times one baseline")
     assert told["Trained again on fresh folds"].startswith("6.0 times")
     assert told["Trained for the test"].startswith("0.8 times")
 

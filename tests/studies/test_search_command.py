@@ -256,6 +256,7 @@ def test_an_error_of_the_user_ends_the_command_with_its_sentence(tmp_path, monke
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("sign", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)])
 def test_a_search_that_was_cut_off_goes_on(tmp_path, sign, workers):
     command = [
@@ -275,7 +276,7 @@ def test_a_search_that_was_cut_off_goes_on(tmp_path, sign, workers):
         )
 
     with start(cut) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.05)
             if (cut / "records.sqlite").exists():
@@ -293,12 +294,12 @@ def test_a_search_that_was_cut_off_goes_on(tmp_path, sign, workers):
         assert f"unetpp search resume {cut}" in err
     before = num_runs(cut)
     with start(cut) as process:
-        out, err = process.communicate(timeout=250)
+        out, err = process.communicate(timeout=500)
     assert process.returncode == 0, err
     assert num_runs(cut) > before
     assert "Report:" in out
     with start(whole) as process:
-        process.communicate(timeout=250)
+        process.communicate(timeout=500)
     if workers == 1:
         told = [[(t.params, t.value) for t in kept(folder)[1]] for folder in (cut, whole)]
         assert told[0] == told[1]
