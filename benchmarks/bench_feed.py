@@ -36,7 +36,7 @@ from unetpp.grid import plain_encoder, unet
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.provenance import this_machine
 from unetpp.recipe import TrainRecipe
-from unetpp.store import EpochLog
+from unetpp.records import EpochLog
 from unetpp.training.device import supports_bf16
 from unetpp.training.feed import Feed
 from unetpp.training.loop import train

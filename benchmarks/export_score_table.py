@@ -29,8 +29,9 @@ from unetpp.errors import UserError
 from unetpp.models.cost import measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.provenance import this_machine
+from unetpp.records import CaseCounts, RunRecord
 from unetpp.spec import GridSpec
-from unetpp.store import CaseCounts, RecordStore, RunRecord
+from unetpp.store import RecordStore
 
 _SPEC_JSON = TypeAdapter(GridSpec)
 _FEWEST_DIGITS = 8

@@ -18,9 +18,10 @@ from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds, inner, make_folds
 from unetpp.data.split_plan import SplitPlan
 from unetpp.metrics.pareto import front
+from unetpp.records import RunKey
 from unetpp.run import NUMBERS_VERSION, Bench
 from unetpp.searches import Rerun, SearchManifest, TrialRecord, is_allowed, objectives
-from unetpp.store import RecordStore, RunKey
+from unetpp.store import RecordStore
 
 
 def fresh_seeds(base: int, purpose: str, count: int) -> tuple[int, ...]:

@@ -31,10 +31,11 @@ from unetpp.metrics.overlap import dice, iou
 from unetpp.models.cost import measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
+from unetpp.records import EpochLog, RunKey, RunRecord
 from unetpp.run import Bench, run_fold
 from unetpp.searches import TrialRecord, is_allowed
 from unetpp.spec import GridSpec
-from unetpp.store import EpochLog, RecordStore, RunKey, RunRecord
+from unetpp.store import RecordStore
 from unetpp.training.costs import costs_of
 from unetpp.training.failures import DivergenceError, free_memory, is_out_of_memory
 

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 
+from unetpp.records import EpochLog
 from unetpp.run import Bench, run_fold
 from unetpp.spec import GridSpec
-from unetpp.store import EpochLog, RecordStore
+from unetpp.store import RecordStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

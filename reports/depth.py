@@ -16,8 +16,8 @@ from reports.records import StudyRecords
 from reports.scores import fold_scores, primary_cases, scored_folds
 from reports.statistics import ResampledT, corrected_resampled_t
 from unetpp.grid import unet, unet_plus, unetpp
+from unetpp.records import ArmEntry
 from unetpp.spec import GridSpec
-from unetpp.store import ArmEntry
 
 _FAMILIES = {"U-Net": unet, "UNet+": unet_plus, "UNet++": unetpp}
 

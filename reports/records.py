@@ -14,8 +14,9 @@ import pandas as pd
 from reports.overlay_file import Overlays, read_overlays
 from unetpp.errors import UserError
 from unetpp.provenance import Machine
+from unetpp.records import ArmEntry, Invocation, LatencyRecord, RunRecord, StudyManifest
 from unetpp.spec import GridSpec
-from unetpp.store import ArmEntry, Invocation, LatencyRecord, RecordStore, RunRecord, StudyManifest
+from unetpp.store import RecordStore
 
 _RUN_COLUMNS = [
     "arm", "label", "deep_supervision", "fold", "seed", "primary_output", "num_parameters",

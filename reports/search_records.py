@@ -13,6 +13,7 @@ import pandas as pd
 from reports.records import machine_line
 from unetpp.errors import UserError
 from unetpp.metrics.overlap import dice, iou
+from unetpp.records import CaseCounts, Invocation, RunKey, RunRecord
 from unetpp.searches import (
     Rerun,
     SearchLedger,
@@ -22,7 +23,7 @@ from unetpp.searches import (
     is_allowed,
     num_counted,
 )
-from unetpp.store import CaseCounts, Invocation, RecordStore, RunKey, RunRecord
+from unetpp.store import RecordStore
 
 _RUN_COLUMNS = [
     "part", "test", "number", "seed", "fold", "score", "seconds", "device", "num_threads",

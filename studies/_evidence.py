@@ -15,8 +15,9 @@ from studies._progress import Reporter
 from unetpp.data.datasets import Dataset
 from unetpp.models.cost import count_macs, count_trainable, measure_latency
 from unetpp.models.unetpp import UNetPlusPlus, prune
+from unetpp.records import LatencyRecord
 from unetpp.run import load_run, predict_case
-from unetpp.store import LatencyRecord, RecordStore
+from unetpp.store import RecordStore
 from unetpp.training.device import machine_of
 
 _LATENCY_ROUNDS = 15

@@ -14,7 +14,7 @@ import filelock
 
 from unetpp import provenance
 from unetpp.errors import UserError
-from unetpp.store import Invocation
+from unetpp.records import Invocation
 from unetpp.training.device import machine_of
 
 

@@ -9,7 +9,7 @@ from reports.records import StudyRecords, load_study
 from studies._names import pick
 from unetpp.errors import UserError
 from unetpp.models.unetpp import UNetPlusPlus, primary_head, prune
-from unetpp.store import RunKey
+from unetpp.records import RunKey
 from unetpp.trained import DATA_FILE, FedAs, load_trained
 from unetpp.training.device import memory_format
 

@@ -28,9 +28,10 @@ from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.encoders import describe_encoder, trained_scale, weights_fingerprint
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import AUGMENTATIONS, Normalisation, TrainRecipe
+from unetpp.records import ArmEntry, StudyManifest
 from unetpp.run import NUMBERS_VERSION, Bench
 from unetpp.spec import GridSpec
-from unetpp.store import ArmEntry, RecordStore, StudyManifest
+from unetpp.store import RecordStore
 from unetpp.training.device import resolve_device, supports_bf16
 from unetpp.training.feed import Feed
 

@@ -12,7 +12,8 @@ from studies._folder import alone_in, invocation_of, now
 from studies._prepare import Prepared, keep_promise, prepare
 from studies._progress import Reporter, Tally
 from studies._study import Setting, Study
-from unetpp.store import ArmEntry, RecordStore
+from unetpp.records import ArmEntry
+from unetpp.store import RecordStore
 
 
 def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Report:

@@ -9,9 +9,10 @@ from studies._search_options import SearchOptions
 from studies._search_progress import SearchTally
 from unetpp.errors import UserError
 from unetpp.models.export import export_onnx
+from unetpp.records import RunKey
 from unetpp.searches import Rerun, SearchLedger, SearchManifest, TrialRecord, describe
 from unetpp.spec import GridSpec
-from unetpp.store import RecordStore, RunKey
+from unetpp.store import RecordStore
 from unetpp.trained import load_trained
 
 _SHOWN = 10

@@ -13,7 +13,8 @@ from studies._study import Frame
 from studies.depth_per_dataset import STUDY
 from unetpp.budget import count_parameters
 from unetpp.grid import plain_encoder
-from unetpp.store import ArmEntry, CaseCounts, Invocation, RecordStore, StudyManifest
+from unetpp.records import ArmEntry, CaseCounts, Invocation, StudyManifest
+from unetpp.store import RecordStore
 
 # Dice of every arm, fold by fold: U-Net is best at L3 and L2 cannot be told from it; UNet++ needs L4.
 SCORES: dict[str, tuple[float, ...]] = {

@@ -13,6 +13,7 @@ import numpy as np
 from unetpp import budget, grid
 from unetpp.metrics.overlap import dice
 from unetpp.recipe import TrainRecipe
+from unetpp.records import CaseCounts, Invocation, RunKey, RunRecord
 from unetpp.searches import (
     Rerun,
     SearchLedger,
@@ -23,7 +24,7 @@ from unetpp.searches import (
     Value,
 )
 from unetpp.spec import GridSpec
-from unetpp.store import CaseCounts, Invocation, RecordStore, RunKey, RunRecord
+from unetpp.store import RecordStore
 
 SEARCH = "search"
 MACHINE = {

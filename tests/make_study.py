@@ -12,18 +12,18 @@ from reports.overlays import Overlays, choose_cases, write_overlays
 from reports.records import load_study
 from unetpp import budget, grid
 from unetpp.recipe import TrainRecipe
-from unetpp.spec import GridSpec
-from unetpp.store import (
+from unetpp.records import (
     ArmEntry,
     CaseCounts,
     EpochLog,
     Invocation,
     LatencyRecord,
-    RecordStore,
     RunKey,
     RunRecord,
     StudyManifest,
 )
+from unetpp.spec import GridSpec
+from unetpp.store import RecordStore
 
 STUDY = "nested_vs_plain"
 SIZE = 64

@@ -21,8 +21,9 @@ from unetpp.metrics.overlap import count_overlap
 from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
+from unetpp.records import CaseCounts, EpochLog, RunKey, RunRecord
 from unetpp.spec import GridSpec
-from unetpp.store import CaseCounts, EpochLog, RecordStore, RunKey, RunRecord
+from unetpp.store import RecordStore
 from unetpp.trained import FedAs, load_trained, save_trained
 from unetpp.training.device import machine_of, memory_format
 from unetpp.training.feed import Feed

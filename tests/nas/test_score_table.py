@@ -13,7 +13,8 @@ from nas.performance_estimation import fold_case_scores
 from nas.racing import CaseWilcoxon, Forgiving, NoRule, PairedMargin, give_up, mean_score
 from nas.score_table import ABOUT, COLUMNS, KIND, ScoreTable
 from unetpp.errors import UserError
-from unetpp.store import CaseCounts, EpochLog, RecordStore, RunKey, RunRecord
+from unetpp.records import CaseCounts, EpochLog, RunKey, RunRecord
+from unetpp.store import RecordStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 

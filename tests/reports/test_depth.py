@@ -14,8 +14,8 @@ from scipy import stats
 from reports.depth import choose_depth, depth_curves, depth_rows
 from reports.records import StudyRecords
 from unetpp.grid import plain_encoder, unet, unet_plus, unetpp
+from unetpp.records import ArmEntry
 from unetpp.spec import GridSpec
-from unetpp.store import ArmEntry
 
 RATIO = 0.25
 NAN = math.nan

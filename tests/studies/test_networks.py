@@ -25,8 +25,9 @@ from unetpp.grid import (
     unet_plus,
     unetpp,
 )
+from unetpp.records import ArmEntry, CaseCounts, RunKey, RunRecord, StudyManifest
 from unetpp.spec import EncoderSpec, GridSpec
-from unetpp.store import ArmEntry, CaseCounts, RecordStore, RunKey, RunRecord, StudyManifest
+from unetpp.store import RecordStore
 
 _NOWHERE = Path("nowhere")
 _NESTED = unetpp(plain_encoder(2, width=4), deep_supervision=True)

@@ -30,8 +30,9 @@ from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
 from unetpp.metrics.overlap import dice
 from unetpp.models.unetpp import prune
+from unetpp.records import ArmEntry
 from unetpp.run import load_run, run_fold
-from unetpp.store import ArmEntry, RecordStore
+from unetpp.store import RecordStore
 from unetpp.trained import load_trained, save_trained
 
 CLASSES = Labels(kind="classes", names=("rim", "core"))

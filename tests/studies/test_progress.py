@@ -8,7 +8,7 @@ from rich.console import Console
 from nas.workers import FoldProgress
 from studies import _progress
 from studies._progress import Reporter, Tally
-from unetpp.store import EpochLog
+from unetpp.records import EpochLog
 
 
 @pytest.fixture

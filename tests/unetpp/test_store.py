@@ -8,17 +8,17 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from unetpp.errors import UserError
-from unetpp.store import (
+from unetpp.records import (
     ArmEntry,
     CaseCounts,
     EpochLog,
     Invocation,
     LatencyRecord,
-    RecordStore,
     RunKey,
     RunRecord,
     StudyManifest,
 )
+from unetpp.store import RecordStore
 
 _KEY = RunKey(
     dataset_hash="d" * 64,

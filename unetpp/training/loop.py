@@ -16,7 +16,7 @@ from unetpp.data.labels import Labels
 from unetpp.grid import head_weights
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
-from unetpp.store import EpochLog
+from unetpp.records import EpochLog
 from unetpp.training.device import memory_format
 from unetpp.training.failures import DivergenceError
 from unetpp.training.feed import Feed

@@ -13,8 +13,8 @@ from torch import Tensor
 from unetpp.grid import plain_encoder, unet, unetpp
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import Augmentation, TrainRecipe
+from unetpp.records import EpochLog
 from unetpp.spec import GridSpec
-from unetpp.store import EpochLog
 from unetpp.training.failures import DivergenceError
 from unetpp.training.feed import Feed
 from unetpp.training.loop import train

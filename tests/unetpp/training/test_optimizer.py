@@ -14,8 +14,8 @@ from unetpp.grid import plain_encoder, unetpp
 from unetpp.models.encoders import describe_encoder
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
+from unetpp.records import EpochLog
 from unetpp.spec import GridSpec
-from unetpp.store import EpochLog
 from unetpp.training.loop import train
 from unetpp.training.optimizer import encoder_parameters, make_optimizer
 
