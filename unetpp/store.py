@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -22,7 +22,21 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.schema import CreateTable
 
 from unetpp.errors import UserError
-from unetpp.records import CaseCounts, Invocation, LatencyRecord, RunKey, RunRecord, StudyManifest
+from unetpp.records import (
+    CaseCounts,
+    CaseObjects,
+    ScoredCases,
+    CaseSurface,
+    EdgeCounts,
+    Invocation,
+    LatencyRecord,
+    RunKey,
+    RunRecord,
+    StudyManifest,
+    TraceEntry,
+)
+
+_Row = CaseCounts | CaseSurface | CaseObjects | EdgeCounts | TraceEntry
 
 # How long a process waits for another one that writes, in seconds.
 _PATIENCE_S = 60
@@ -56,6 +70,58 @@ _CASES = sa.Table(
     sa.Column("group", sa.String(255), nullable=False),
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("tp", "fp", "fn", "tn")),
 )
+_SURFACES = sa.Table(
+    "surfaces",
+    _METADATA,
+    sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("case", sa.String(255), primary_key=True),
+    sa.Column("label", sa.Integer, primary_key=True),
+    sa.Column("group", sa.String(255), nullable=False),
+    *(sa.Column(name, sa.Float) for name in ("hd", "hd95", "assd", "masd")),
+    *(sa.Column(name, sa.Float, nullable=False) for name in ("tolerance", "diagonal")),
+    *(
+        sa.Column(name, sa.BigInteger, nullable=False)
+        for name in ("near_predicted", "near_truth", "size_predicted", "size_truth")
+    ),
+    sa.Column("unit", sa.String(16), nullable=False),
+)
+_OBJECTS = sa.Table(
+    "objects",
+    _METADATA,
+    sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("case", sa.String(255), primary_key=True),
+    sa.Column("label", sa.Integer, primary_key=True),
+    sa.Column("group", sa.String(255), nullable=False),
+    *(
+        sa.Column(name, sa.JSON, nullable=False)
+        for name in (
+            "reference_sizes",
+            "reference_ious",
+            "predicted_sizes",
+            "predicted_ious",
+            "predicted_scores",
+        )
+    ),
+)
+_EDGES = sa.Table(
+    "edges",
+    _METADATA,
+    sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("edge", sa.String(32), primary_key=True),
+    sa.Column("case", sa.String(255), primary_key=True),
+    sa.Column("label", sa.Integer, primary_key=True),
+    sa.Column("group", sa.String(255), nullable=False),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("tp", "fp", "fn", "tn")),
+)
+_TRACES = sa.Table(
+    "traces",
+    _METADATA,
+    sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
+    sa.Column("quantity", sa.String(64), primary_key=True),
+    sa.Column("place", sa.String(64), primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True),
+    sa.Column("value", sa.Float),
+)
 _LATENCIES = sa.Table(
     "latencies",
     _METADATA,
@@ -78,6 +144,21 @@ _INVOCATIONS = sa.Table(
 )
 
 _CASE_FIELDS = tuple(field.name for field in fields(CaseCounts))
+
+RowKind = Literal["cases", "surfaces", "objects", "edges", "traces"]
+_ROW_TABLES: dict[RowKind, sa.Table] = {
+    "cases": _CASES,
+    "surfaces": _SURFACES,
+    "objects": _OBJECTS,
+    "edges": _EDGES,
+    "traces": _TRACES,
+}
+
+
+def row_fields(kind: RowKind) -> tuple[str, ...]:
+    """The names of what `RecordStore.rows` gives, in order."""
+    return tuple(column.name for column in _ROW_TABLES[kind].columns if column.name != "run_id")
+
 
 _RECORD_JSON = TypeAdapter(RunRecord)
 _LATENCY_JSON = TypeAdapter(LatencyRecord)
@@ -132,18 +213,32 @@ class RecordStore:
         """Give all connections back."""
         self._engine.dispose()
 
-    def add_run(self, record: RunRecord, cases: Sequence[CaseCounts]) -> None:
-        """Store a finished run with its cases, both or neither; a known key is left as it is."""
-        rows = [{"run_id": record.key.id, **asdict(case)} for case in cases]
+    def add_run(
+        self, record: RunRecord, scores: ScoredCases, traces: Sequence[TraceEntry] = ()
+    ) -> None:
+        """Store a finished run with its cases and traces, all or nothing; a known key stays as it is."""
         row = {"id": record.key.id, **asdict(record.key), "record": _dump(_RECORD_JSON, record)}
         # Insert first and ask later: between a look and an insert, another process may insert.
         try:
             with self._engine.begin() as connection:
                 connection.execute(_RUNS.insert(), row)
-                connection.execute(_CASES.insert(), rows)
+                _insert(connection, _CASES, record.key, scores.counts)
+                _insert(connection, _SURFACES, record.key, scores.surfaces)
+                _insert(connection, _OBJECTS, record.key, scores.objects)
+                _insert(connection, _TRACES, record.key, traces)
         except IntegrityError:
             if self.run(record.key) is None:
                 raise
+
+    def add_traces(self, key: RunKey, traces: Sequence[TraceEntry]) -> None:
+        """Store what was watched in a training of a run that is known; known entries stay."""
+        with self._engine.begin() as connection:
+            _insert_new(connection, _TRACES, key, traces, ("quantity", "place", "epoch"))
+
+    def add_edge_counts(self, key: RunKey, counts: Sequence[EdgeCounts]) -> None:
+        """Store how a run's network does without single skips; known entries stay."""
+        with self._engine.begin() as connection:
+            _insert_new(connection, _EDGES, key, counts, ("edge", "case", "label"))
 
     def run(self, key: RunKey) -> RunRecord | None:
         """The record of this key, or None when it was not run yet."""
@@ -154,19 +249,25 @@ class RecordStore:
         return None if text is None else _RECORD_JSON.validate_json(text)
 
     def runs(
-        self, *, dataset_hash: str, split_hash: str, recipe_id: str, seed: int, numbers_version: int
+        self,
+        *,
+        dataset_hash: str,
+        split_hash: str,
+        recipe_id: str,
+        seeds: Sequence[int],
+        numbers_version: int,
     ) -> list[RunRecord]:
-        """All records that share these parts of the key, in the order of spec and fold."""
+        """All records that share these parts of the key, in the order of spec, seed and fold."""
         query = (
             sa.select(_RUNS.c.record)
             .where(
                 _RUNS.c.dataset_hash == dataset_hash,
                 _RUNS.c.split_hash == split_hash,
                 _RUNS.c.recipe_id == recipe_id,
-                _RUNS.c.seed == seed,
+                _RUNS.c.seed.in_(seeds),
                 _RUNS.c.numbers_version == numbers_version,
             )
-            .order_by(_RUNS.c.spec_id, _RUNS.c.fold)
+            .order_by(_RUNS.c.spec_id, _RUNS.c.seed, _RUNS.c.fold)
         )
         with self._engine.connect() as connection:
             return [
@@ -182,6 +283,32 @@ class RecordStore:
         )
         with self._engine.connect() as connection:
             return [CaseCounts(**row) for row in connection.execute(query).mappings()]
+
+    def rows(self, kind: RowKind, key: RunKey) -> list[tuple[Any, ...]]:
+        """What is stored of one run under `kind`, as plain tuples in the order of `row_fields`.
+
+        For reports of very many rows; in the order of the primary key.
+        """
+        table = _ROW_TABLES[kind]
+        query = (
+            sa.select(*(table.c[name] for name in row_fields(kind)))
+            .where(table.c.run_id == key.id)
+            .order_by(*table.primary_key.columns)
+        )
+        with self._engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(query)]
+
+    def traced(self, key: RunKey) -> frozenset[str]:
+        """The quantities of which the run has traces."""
+        query = sa.select(_TRACES.c.quantity).where(_TRACES.c.run_id == key.id).distinct()
+        with self._engine.connect() as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    def edges_removed(self, key: RunKey) -> frozenset[str]:
+        """The skips without which the run's network was scored."""
+        query = sa.select(_EDGES.c.edge).where(_EDGES.c.run_id == key.id).distinct()
+        with self._engine.connect() as connection:
+            return frozenset(connection.execute(query).scalars())
 
     def put_manifest(self, manifest: StudyManifest) -> None:
         """Store what a study promises; the same study name must not be there yet."""
@@ -241,6 +368,25 @@ class RecordStore:
         with self._engine.connect() as connection:
             texts = connection.execute(query.order_by("id")).scalars()
             return [_INVOCATION_JSON.validate_json(t) for t in texts]
+
+
+def _insert(connection: sa.Connection, table: sa.Table, key: RunKey, rows: Sequence[_Row]) -> None:
+    if rows:
+        connection.execute(table.insert(), [{"run_id": key.id, **asdict(row)} for row in rows])
+
+
+def _insert_new(
+    connection: sa.Connection,
+    table: sa.Table,
+    key: RunKey,
+    rows: Sequence[_Row],
+    names: tuple[str, ...],
+) -> None:
+    """Insert the rows whose values under `names` the run does not have yet."""
+    query = sa.select(*(table.c[name] for name in names)).where(table.c.run_id == key.id)
+    known = {tuple(found) for found in connection.execute(query)}
+    new = [row for row in rows if tuple(getattr(row, name) for name in names) not in known]
+    _insert(connection, table, key, new)
 
 
 def _dump(adapter: TypeAdapter[Any], value: object) -> str:
