@@ -39,7 +39,7 @@ from unetpp.models.layers import (
 from unetpp.spec import Block, GridSpec
 
 # EfficientDet's, in its fast normalised fusion: keeps the sum of the weights away from zero.
-_MERGE_EPSILON = 1e-4
+MERGE_EPSILON = 1e-4
 
 
 class GridNode(nn.Module):
@@ -206,7 +206,7 @@ class GridNode(nn.Module):
             return inputs
         if self.merge_weights is not None:
             weights = F.relu(self.merge_weights)
-            weights = weights / (weights.sum() + _MERGE_EPSILON)
+            weights = weights / (weights.sum() + MERGE_EPSILON)
             inputs = [w * x for w, x in zip(weights, inputs, strict=True)]
         total = inputs[0]
         for x in inputs[1:]:

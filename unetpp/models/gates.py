@@ -60,10 +60,15 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.channels = list(channels)
         total = sum(channels)
-        hidden = max(1, total // 16)
+        hidden = self.hidden_units(total)
         self.squeeze = convolution(dims, total, hidden, 1, bias=True)
         self.excite = convolution(dims, hidden, total, 1, bias=True)
         self.position = convolution(dims, total, 1, 1, bias=True)
+
+    @staticmethod
+    def hidden_units(channels: int) -> int:
+        """Between squeeze and excitation of so many channels together."""
+        return max(1, channels // 16)
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """One [B, C, *S] for each of `tensors`, which are of one size."""

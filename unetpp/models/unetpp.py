@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -115,16 +116,21 @@ class UNetPlusPlus(nn.Module):
             UserError: when the image has other channels than the spec, or is too small to be
                 trained on.
         """
-        self._check(image)
-        features = self._encode(fused.in_fast_layout(image) if self.channels_last else image)
-        for node, sources in self.spec.inputs:
-            size = features[Node(node.i, 0)].shape[2:]
-            features[node] = self.nodes[str(node)]([features[s] for s in sources], size)
+        features = self.features(image)
         logits = {
             column: self._logits(features[Node(0, column)], column, image.shape[2:])
             for column in self.spec.heads
         }
         return {j: x.contiguous() for j, x in logits.items()} if image.is_contiguous() else logits
+
+    def features(self, image: Tensor) -> dict[Node, Tensor]:
+        """What every node gives, [B, C, *S] at the resolution of its level; see `heads`."""
+        self._check(image)
+        features = self._encode(fused.in_fast_layout(image) if self.channels_last else image)
+        for node, sources in self.spec.inputs:
+            size = features[Node(node.i, 0)].shape[2:]
+            features[node] = self.nodes[str(node)]([features[s] for s in sources], size)
+        return features
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, K, *S] of the head or the mean that `inference` of the spec names."""
@@ -210,15 +216,25 @@ def prune(model: UNetPlusPlus, *, depth: int) -> UNetPlusPlus:
     Raises:
         UserError: when the model has no head at that depth.
     """
+    return stand_alone(model, prune_to_head(model.spec, depth), model.state_dict())
+
+
+def stand_alone(model: UNetPlusPlus, spec: GridSpec, state: Mapping[str, Tensor]) -> UNetPlusPlus:
+    """A part of a network as a network of its own, which shares no memory with it.
+
+    Args:
+        model: gives its mode, its layout and a copy of its own encoder, if it has one.
+        spec: of the part.
+        state: holds at least what the state dict of the part names.
+    """
     own = copy.deepcopy(model.encoder) if model.spec.encoder.name == "own" else None
     with torch.random.fork_rng(devices=[]):
-        pruned = UNetPlusPlus(prune_to_head(model.spec, depth), own_encoder=own)
+        part = UNetPlusPlus(spec, own_encoder=own)
     # The stages that decided on it may be gone, and another layout rounds otherwise.
-    pruned.channels_last = model.channels_last
-    state = model.state_dict()
+    part.channels_last = model.channels_last
     # Assigned, not copied into: the clones keep device, precision and memory format.
-    pruned.load_state_dict({n: state[n].clone() for n in pruned.state_dict()}, assign=True)
-    return pruned.train(model.training)
+    part.load_state_dict({n: state[n].clone() for n in part.state_dict()}, assign=True)
+    return part.train(model.training)
 
 
 def _encoder_module(
