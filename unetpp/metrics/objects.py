@@ -2,7 +2,7 @@
 
 An object is a face-connected component of a mask: pixels hang together along an axis (4 neighbours
 in an image, 6 in a volume), never over a corner only. Objects that touch are mostly two in truth,
-so the rule that joins less is the better one: see `match_objects`.
+so the rule that joins less is the better one; see `match_objects`.
 
 Shapes: *S the axes of an image or a volume, R objects of the truth, P predicted objects.
 """
@@ -58,13 +58,15 @@ def match_objects(
 ) -> ObjectMatch:
     """Take both masks apart into objects and pair them, one to one, by their IoU.
 
-    The pair with the largest IoU comes first, then the next one of which neither object is taken.
-    Above an IoU of 0.5 this is the only pairing there is. At exactly 0.5, one object may be the
-    union of two equal halves: of two predicted halves the more confident one wins, as in COCO;
-    else the first in the order of the image. Below 0.5 the order is what makes it one to one.
+    The pair with the largest IoU comes first, then the next one of which neither object is taken;
+    of equal ones, that of the predicted object which comes first in the image. From an IoU of 0.5
+    on this is the only pairing there is. (Two at exactly 0.5 would be halves that make up the
+    third; but then they touch and are one component.) Below 0.5 only the order makes it one to one.
 
-    Components over faces, not over corners: on the 664 nuclei images of the Data Science Bowl 2018
-    their number is closer to that of the annotated nuclei (tests/unetpp/metrics/test_objects.py).
+    Components over faces, not over corners: over all 664 images of the Data Science Bowl 2018,
+    whose 28,986 nuclei are annotated one by one, the masks have 24,111 components over faces and
+    23,891 over corners too; resized to 96 x 96, 21,751 and 20,343. The price is that a stray pixel
+    at a corner of an object is a false positive of its own.
 
     Args:
         predicted: bool [*S].
@@ -78,7 +80,7 @@ def match_objects(
     scores_P = _means(found, sizes_P, confidence)
     of_P, of_R, shared = _overlaps(found, true, len(sizes_R))
     iou = shared / (sizes_P[of_P] + sizes_R[of_R] - shared)
-    order = np.lexsort((of_R, of_P, -np.nan_to_num(scores_P)[of_P], -iou))
+    order = np.lexsort((of_R, of_P, -iou))
     pairs = order[_one_to_one(of_P[order], of_R[order])]
     ious_P, ious_R = np.zeros(len(sizes_P)), np.zeros(len(sizes_R))
     ious_P[of_P[pairs]] = ious_R[of_R[pairs]] = iou[pairs]
@@ -161,7 +163,7 @@ def average_precision(
 
     Args:
         matches: of the images; without a confidence the result is NaN.
-        thresholds: t, 0.5 or more: below, COCO's pairing depends on the confidence.
+        thresholds: t, 0.5 or more; below, COCO's pairing depends on the confidence.
     """
     assert min(thresholds) >= 0.5
     num_true = sum(len(m.reference_ious) for m in matches)

@@ -5,9 +5,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    jaccard_score,
+    precision_score,
+    recall_score,
+)
 
-from unetpp.metrics.overlap import Counts, count_overlap, dice, iou
+from unetpp.errors import UserError
+from unetpp.metrics.overlap import (
+    EMPTY_POLICIES,
+    METRICS,
+    Counts,
+    EmptyPolicy,
+    count_overlap,
+    dice,
+    iou,
+    precision,
+    recall,
+    score,
+    specificity,
+)
 
 _SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 7), st.integers(1, 7))
 
@@ -90,6 +109,140 @@ def test_an_empty_truth_with_a_prediction_is_zero_and_without_one_undefined():
 def test_ratios_take_plain_numbers_too():
     assert dice(3, 1, 2) == pytest.approx(6 / 9)
     assert iou([3, 0], [1, 0], [2, 5]).tolist() == [0.5, 0.0]
+
+
+@given(_pairs())
+def test_every_ratio_is_scikit_learns_under_every_value_for_nothing_over_nothing(
+    pair: tuple[np.ndarray, np.ndarray],
+):
+    predicted, truth = (mask[0].ravel() for mask in pair)
+    counts = count_overlap(predicted[None], truth[None])
+    right = float((predicted == truth).all())
+    # "one": what is undefined is 1 if the prediction is right and 0 if not; scikit-learn's word
+    # for it is `zero_division`.
+    expected = {
+        "dice": f1_score(truth, predicted, zero_division=right),
+        "iou": jaccard_score(truth, predicted, zero_division=right),
+        "precision": precision_score(truth, predicted, zero_division=right),
+        "recall": recall_score(truth, predicted, zero_division=right),
+        "specificity": recall_score(~truth, ~predicted, zero_division=right),
+    }
+    assert list(expected) == list(METRICS)
+    for name, value in expected.items():
+        assert score(name, *counts, empty="one")[0] == pytest.approx(value)
+
+
+@given(_pairs())
+def test_the_rules_differ_only_where_they_say(pair: tuple[np.ndarray, np.ndarray]):
+    counts = count_overlap(*pair)
+    no_truth = counts.tp + counts.fn == 0
+    for name, metric in METRICS.items():
+        plain, one, dropped = (score(name, *counts, empty=empty) for empty in EMPTY_POLICIES)
+        np.testing.assert_array_equal(plain, metric.ratio(*counts))
+        assert not np.isnan(one).any()
+        np.testing.assert_array_equal(one[~np.isnan(plain)], plain[~np.isnan(plain)])
+        assert np.isnan(dropped[no_truth]).all()
+        np.testing.assert_array_equal(dropped[~no_truth], plain[~no_truth])
+
+
+# One pixel of four: tp, fp, fn, tn.
+_BOTH_EMPTY, _FALSE_POSITIVE, _MISSED, _FULL, _FULL_MISSED = (
+    (0, 0, 0, 4), (0, 1, 0, 3), (0, 0, 1, 3), (4, 0, 0, 0), (3, 0, 1, 0),
+)  # fmt: skip
+_NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("counts", "name", "nan", "one", "drop"),
+    [
+        (_BOTH_EMPTY, "dice", _NAN, 1, _NAN),
+        (_BOTH_EMPTY, "iou", _NAN, 1, _NAN),
+        (_BOTH_EMPTY, "precision", _NAN, 1, _NAN),
+        (_BOTH_EMPTY, "recall", _NAN, 1, _NAN),
+        (_BOTH_EMPTY, "specificity", 1, 1, _NAN),
+        (_FALSE_POSITIVE, "dice", 0, 0, _NAN),
+        (_FALSE_POSITIVE, "iou", 0, 0, _NAN),
+        (_FALSE_POSITIVE, "precision", 0, 0, _NAN),
+        (_FALSE_POSITIVE, "recall", _NAN, 0, _NAN),
+        (_FALSE_POSITIVE, "specificity", 0.75, 0.75, _NAN),
+        (_MISSED, "dice", 0, 0, 0),
+        (_MISSED, "iou", 0, 0, 0),
+        (_MISSED, "precision", _NAN, 0, _NAN),
+        (_MISSED, "recall", 0, 0, 0),
+        (_MISSED, "specificity", 1, 1, 1),
+        (_FULL, "specificity", _NAN, 1, _NAN),
+        (_FULL_MISSED, "specificity", _NAN, 0, _NAN),
+    ],
+)
+def test_the_table_of_rules(counts, name: str, nan: float, one: float, drop: float):
+    found = [float(score(name, *counts, empty=empty)) for empty in ("nan", "one", "drop_empty_gt")]
+    np.testing.assert_array_equal(found, [nan, one, drop])
+
+
+def test_one_set_of_masks_has_three_mean_dice_scores():
+    # A good case (Dice 0.9), a false positive on an empty truth, and both empty: the three means
+    # are those of nnU-Net, of MONAI by default, and of MONAI with ignore_empty=False.
+    counts = np.array([(9, 1, 1, 89), (0, 5, 0, 95), (0, 0, 0, 100)]).T
+    means: dict[EmptyPolicy, float] = {
+        empty: float(np.nanmean(score("dice", *counts, empty=empty))) for empty in EMPTY_POLICIES
+    }
+    assert means["nan"] == pytest.approx(0.45)
+    assert means["drop_empty_gt"] == pytest.approx(0.90)
+    assert means["one"] == pytest.approx(1.9 / 3)
+
+
+def test_the_batch_of_monai_has_its_means():
+    # Masks of 2 x 2 from MONAI's own tests, two cases (rows) of three classes.
+    found = [["1110", "0100", "0111"], ["1011", "0111", "0110"]]
+    true = [["1111", "0000", "0000"], ["0001", "1100", "0010"]]
+    predicted, truth = (
+        np.array([[[bit == "1" for bit in mask] for mask in case] for case in masks])
+        for masks in (found, true)
+    )
+    dice_of_class = [
+        score("dice", *count_overlap(predicted[:, k], truth[:, k]), empty="drop_empty_gt")
+        for k in range(3)
+    ]
+    assert np.nanmean(dice_of_class, axis=1) == pytest.approx([0.6786, 0.4, 0.6667], abs=5e-5)
+    assert np.nanmean(np.nanmean(dice_of_class, axis=0)) == pytest.approx(0.689683, abs=5e-7)
+
+
+def test_the_mean_over_images_is_not_the_pooled_score():
+    counts = np.array([(90, 5, 5, 0), (0, 5, 5, 90)]).T
+    assert score("iou", *counts).mean() == pytest.approx(0.45)
+    assert score("iou", *counts.sum(axis=1)) == pytest.approx(0.818, abs=5e-4)
+
+
+def test_monai_finds_the_same_under_both_of_its_rules():
+    metrics = pytest.importorskip("monai.metrics")
+    torch = pytest.importorskip("torch")
+    generator = np.random.default_rng(5)
+    truth, predicted = generator.random((2, 12, 3, 3)) < 0.2
+    truth[:3], predicted[:2] = False, False
+    counts = count_overlap(predicted, truth)
+    tensors = [torch.tensor(mask[:, None]).float() for mask in (predicted, truth)]
+    rules: dict[EmptyPolicy, bool] = {"drop_empty_gt": True, "one": False}
+    for empty, ignored in rules.items():
+        theirs = metrics.compute_dice(*tensors, ignore_empty=ignored)[:, 0]
+        np.testing.assert_allclose(score("dice", *counts, empty=empty), theirs, rtol=1e-6)
+        theirs = metrics.compute_iou(*tensors, ignore_empty=ignored)[:, 0]
+        np.testing.assert_allclose(score("iou", *counts, empty=empty), theirs, rtol=1e-6)
+
+
+def test_ratios_of_plain_numbers_by_hand():
+    tp, fp, fn, tn = 3, 1, 2, 4
+    assert float(precision(tp, fp)) == 0.75
+    assert float(recall(tp, fn)) == 0.6
+    assert float(specificity(fp, tn)) == 0.8
+
+
+def test_an_unknown_metric_and_an_unknown_rule_are_refused_with_a_list():
+    with pytest.raises(
+        UserError, match="one of dice, iou, precision, recall, specificity, but `f1`"
+    ):
+        score("f1", 1, 1, 1, 1)
+    with pytest.raises(UserError, match="one of nan, one, drop_empty_gt, but `zero`"):
+        score("dice", 1, 1, 1, 1, empty="zero")  # pyright: ignore[reportArgumentType]
 
 
 def _dice(counts: Counts) -> np.ndarray:
