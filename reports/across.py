@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from reports import Report, writers
+from reports import Report, result_table, writers
 from reports.depth import depth_rows
 from reports.depth_texts import (
     INTERVAL_LEGEND,
@@ -23,7 +23,9 @@ from reports.depth_texts import (
     depth_verdict,
     terminal_page,
 )
-from reports.figures import SavedFigure, save_drawing
+from reports.document import SavedFigure
+from reports.escaping import csv_text
+from reports.figures import save_drawing
 from reports.html import data_uri, page_environment
 from reports.methods import data_summary, invocations, methods, provenance
 from reports.plots.depth_per_dataset import caption, draw_depth_per_dataset
@@ -147,7 +149,7 @@ def _arm_cells(across: Across) -> list[tuple[str, ...]]:
     """The rounded rows of all arms, see `_ARM_HEAD`."""
     cells: list[tuple[str, ...]] = []
     for name, study in across.studies:
-        lines = writers.result_lines(result_rows(study), study.manifest.baseline)
+        lines = result_table.result_lines(result_rows(study), study.manifest.baseline)
         cells += [
             (
                 name, study.titles[arm.name], line.parameters, line.macs, line.dice.line,
@@ -161,7 +163,7 @@ def _arm_cells(across: Across) -> list[tuple[str, ...]]:
 def _arm_notes(across: Across) -> list[str]:
     study = across.studies[0][1]
     return [
-        writers.TIE_LEGEND,
+        result_table.TIE_LEGEND,
         (
             "Dice: mean over the cases of a held-out fold, then mean ± standard deviation over folds. "
             f"Delta: Dice minus that of {study.titles[study.manifest.baseline]} on the same data, "
@@ -181,14 +183,14 @@ def _texts(across: Across, rows: pd.DataFrame, arms: pd.DataFrame) -> dict[str, 
         return {
             "table.txt": _arm_terminal(cells, notes),
             "table.md": markdown,
-            "table.csv": writers.csv(arms),
+            "table.csv": csv_text(arms),
         }
     return {
         "table.txt": depth_terminal(rows),
         "table.md": depth_markdown(rows),
-        "table.csv": writers.csv(rows),
+        "table.csv": csv_text(rows),
         "arms.md": markdown,
-        "arms.csv": writers.csv(arms),
+        "arms.csv": csv_text(arms),
     }
 
 

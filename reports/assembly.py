@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports import Report, writers
+from reports import Report, result_table
+from reports.escaping import csv_text
 from reports.figures import save_figures
-from reports.html import render_page
 from reports.records import StudyRecords, incomplete_line, load_study
+from reports.study_page import render_page
 from reports.tables import caption, head_rows, num_decimals, result_rows
 from reports.verdict import verdict
 
@@ -44,17 +45,17 @@ def build_report(folder: Path, *, study: str | None) -> Report:
 
 def _tables(study: StudyRecords, rows: pd.DataFrame, heads: pd.DataFrame) -> dict[str, str]:
     """File name -> content."""
-    lines = writers.result_lines(rows, study.manifest.baseline)
+    lines = result_table.result_lines(rows, study.manifest.baseline)
     loud = incomplete_line(study)
     notes = [*([f"{loud[0].upper()}{loud[1:]}"] if loud else []), *caption(study)]
     label = re.sub(r"[^A-Za-z0-9]+", "-", study.manifest.study).strip("-")
     texts = {
-        "table.txt": writers.terminal_text(lines, notes),
-        "table.md": writers.markdown(lines, notes),
-        "table.csv": writers.csv(rows),
-        "table.tex": writers.latex(lines, notes, label=label),
+        "table.txt": result_table.terminal_text(lines, notes),
+        "table.md": result_table.markdown(lines, notes),
+        "table.csv": csv_text(rows),
+        "table.tex": result_table.latex(lines, notes, label=label),
     }
     if len(heads):
-        texts["heads.md"] = writers.heads_markdown(heads, digits=num_decimals(rows))
-        texts["heads.csv"] = writers.csv(heads)
+        texts["heads.md"] = result_table.heads_markdown(heads, digits=num_decimals(rows))
+        texts["heads.csv"] = csv_text(heads)
     return texts

@@ -17,6 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from reports.depth import depth_curves, depth_rows
+from reports.document import SavedFigure
+from reports.escaping import csv_text
 from reports.overlays import RULE
 from reports.plots import (
     accuracy_latency,
@@ -29,25 +31,12 @@ from reports.records import StudyRecords
 from unetpp.errors import UserError
 
 _STYLE = Path(__file__).with_name("style.mplstyle")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedFigure:
-    """One figure of the report.
-
-    Attributes:
-        name: of its files, without suffix.
-        title: heading on the page.
-        caption: what is drawn, with the machine, the rule or the interval.
-        files: what was written, picture first; empty when it was not drawn.
-        refusal: why it was not drawn, or "".
-    """
-
-    name: str
-    title: str
-    caption: str
-    files: tuple[Path, ...]
-    refusal: str = ""
+# Neither the day nor the version of matplotlib enters a file.
+_DATED = {
+    ".svg": ("Date", "Creator"),
+    ".pdf": ("CreationDate", "Creator", "Producer"),
+    ".png": ("Software",),
+}
 
 
 Records = TypeVar("Records")
@@ -71,7 +60,7 @@ class Plot(Generic[Records]):
     data: Callable[[Records], pd.DataFrame]
     draw: Callable[[Records, pd.DataFrame], Figure]
     caption: Callable[[Records, pd.DataFrame], str]
-    suffixes: tuple[str, ...] = (".svg", ".png")
+    suffixes: tuple[str, ...] = (".svg", ".pdf", ".png")
 
 
 _PLOTS: tuple[Plot[StudyRecords], ...] = (
@@ -102,7 +91,7 @@ _PLOTS: tuple[Plot[StudyRecords], ...] = (
         data=overlay_grid.overlay_scores,
         draw=overlay_grid.draw_overlay_grid,
         caption=lambda study, data: f"{overlay_grid.caption(study, data)} {RULE}",
-        suffixes=(".png",),
+        suffixes=(".png", ".pdf"),
     ),
 )
 
@@ -151,7 +140,5 @@ def save_drawing(draw: Callable[[], Figure], data: pd.DataFrame, files: Sequence
         figure = draw()
         FigureCanvasAgg(figure)
         for path in files[:-1]:
-            # Neither the day nor the version of matplotlib enters the file.
-            key = "Date" if path.suffix == ".svg" else "Software"
-            figure.savefig(path, metadata={key: None})
-    data.to_csv(files[-1], index=False, lineterminator="\n")
+            figure.savefig(path, metadata=dict.fromkeys(_DATED[path.suffix]))
+    files[-1].write_text(csv_text(data), encoding="utf-8", newline="\n")

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 from reports import Report
+from reports.escaping import csv_text
 from reports.search_figures import save_search_figures
 from reports.search_page import render_search
 from reports.search_records import incomplete_lines, load_search
 from reports.search_tables import confirmation_rows, depth_rows, trial_rows
 from reports.search_texts import latex, markdown, terminal_text
 from reports.search_verdict import search_verdict
-from reports.writers import csv
 
 
 def build_search_report(folder: Path, *, search: str | None) -> Report:
@@ -25,13 +25,13 @@ def build_search_report(folder: Path, *, search: str | None) -> Report:
     texts = {
         "table.txt": terminal_text(records, rows, again),
         "table.md": markdown(records, rows, again),
-        "table.csv": csv(rows),
+        "table.csv": csv_text(rows),
         "table.tex": latex(records, rows, label=label),
     }
     for name, frame in (("confirmation.csv", again), ("depths.csv", depths)):
         (target / name).unlink(missing_ok=True)
         if len(frame):
-            texts[name] = csv(frame)
+            texts[name] = csv_text(frame)
     for name, text in texts.items():
         (target / name).write_text(text, encoding="utf-8", newline="\n")
     figures = save_search_figures(records, target / "figures")

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
-from reports.figures import Plot, SavedFigure, save_figure
+from reports.document import SavedFigure
+from reports.figures import Plot, save_figure
 from reports.plots import depth_curve, importances, pareto_front, search_history
 from reports.plots.grid_diagram import grid_diagram, grid_parts
 from reports.search_records import SearchRecords

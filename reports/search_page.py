@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.figures import SavedFigure
+from reports.document import SavedFigure
 from reports.html import data_uri, page_environment
 from reports.records import machine_line
 from reports.search_records import SearchRecords, incomplete_lines

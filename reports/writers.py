@@ -1,90 +1,34 @@
-"""The tables as text for a terminal, Markdown, CSV and LaTeX: one rounding for all of them.
+"""A table as text for a terminal, Markdown, LaTeX and CSV, and how numbers are written in all.
 
-CSV alone holds the raw numbers. Nothing here computes: see `reports.tables`.
+CSV alone holds the raw numbers. Nothing here computes or decides what a table holds.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
 
-import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from reports.document import Cell, Column, Document, Table
+from reports.escaping import csv_text, escape_latex, escape_markdown, plain
+from reports.terminal import TERMINAL_WIDTH, Strip, text_page
 
-from reports.tables import num_decimals, ranks, tied
+__all__ = [
+    "TERMINAL_WIDTH", "billions", "csv", "csv_text", "escape_latex", "escape_markdown", "latex",
+    "legend", "markdown", "markdown_table", "millions", "p_value", "signed", "table_files",
+    "terminal",
+]  # fmt: skip
 
-TERMINAL_WIDTH = 80
 _NONE = "n/a"
-_TIE = "≈"
-TIE_LEGEND = f"{_TIE}: not significantly different from the baseline (Holm p >= 0.05)."
-RANK_LEGEND = {
-    "terminal": "Bold: best mean.",
-    "markdown": "Bold: best mean; italics: second.",
-    "latex": "Bold: best mean; underlined: second.",
+_ARROWS = {"": "", "higher": "↑", "lower": "↓"}
+MARKS = {"": "", "tie": "≈", "worse": "†"}
+# What the marks stand for; also the titles of the marks on the page.
+MEANINGS = {
+    "tie": "not significantly different from the best",
+    "worse": "worse than the baseline after Holm's correction (p < 0.05)",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """A rounded mean with its spread ("" where there is none) and its place (1, 2 or 0)."""
-
-    mean: str
-    spread: str
-    rank: int
-
-    @property
-    def line(self) -> str:
-        """Mean and spread on one line."""
-        return f"{self.mean} ± {self.spread}" if self.spread else self.mean
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultLine:
-    """One row of the result table, as every writer prints it."""
-
-    label: str
-    deep_supervision: str
-    parameters: str
-    macs: str
-    dice: Score
-    iou: Score
-    delta: str
-    interval: str
-    p_holm: str
-
-    @property
-    def comparison(self) -> str:
-        """Difference and interval on one line."""
-        return f"{self.delta} {self.interval}".strip()
-
-
-def result_lines(rows: pd.DataFrame, baseline: str) -> list[ResultLine]:
-    """Round the rows of `tables.result_rows`."""
-    digits = num_decimals(rows)
-    dice, iou = _scores(rows, "dice", digits), _scores(rows, "iou", digits)
-    lines: list[ResultLine] = []
-    for place, (row, tie) in enumerate(zip(rows.to_dict("records"), tied(rows), strict=True)):
-        is_baseline = row["arm"] == baseline
-        delta = signed(row["delta_dice"], digits)
-        lines.append(
-            ResultLine(
-                label=row["label"],
-                deep_supervision="yes" if row["deep_supervision"] else "no",
-                parameters=millions(row["num_parameters"]),
-                macs=billions(row["macs"]),
-                dice=dice[place],
-                iou=iou[place],
-                delta="baseline" if is_baseline else f"{delta} {_TIE}" if tie else delta,
-                interval="" if is_baseline else _interval(row, digits),
-                p_holm="" if is_baseline else p_value(row["p_holm"]),
-            )
-        )
-    return lines
+# A table that is wider than this many characters does not fit between the margins of a paper.
+_PAPER_WIDTH, _LONG_TEXT = 85, 40
 
 
 def millions(count: float) -> str:
@@ -102,187 +46,6 @@ def p_value(p: float) -> str:
     return _NONE if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def rich_table(lines: Sequence[ResultLine]) -> Table:
-    """The result table for a terminal of 80 columns: spreads and intervals on a second line."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("Arm", overflow="fold")
-    table.add_column("DS")
-    for name in ("Params", "MACs", "Dice", "IoU"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Delta Dice\n[95 %]", justify="right", no_wrap=True)
-    table.add_column("Holm p", justify="right", no_wrap=True)
-    for line in lines:
-        # Text, not str: a label like "[x]" is no markup.
-        cells = (
-            line.label,
-            line.deep_supervision,
-            line.parameters,
-            line.macs,
-            _stacked(line.dice),
-            _stacked(line.iou),
-            f"{line.delta}\n{line.interval}".strip(),
-            line.p_holm,
-        )
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
-    return table
-
-
-def terminal_text(lines: Sequence[ResultLine], notes: Sequence[str]) -> str:
-    """Table and notes as plain text of at most 80 columns, without colours."""
-    file = io.StringIO()
-    console = Console(file=file, width=TERMINAL_WIDTH, force_terminal=False, color_system=None)
-    console.print(rich_table(lines))
-    console.print()
-    for note in (*_legend(lines, "terminal"), *notes):
-        console.print(Text(note), soft_wrap=False)
-    return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines()).lstrip("\n")
-
-
-def markdown(lines: Sequence[ResultLine], notes: Sequence[str]) -> str:
-    """The result table as a Markdown table, its notes below."""
-    head = ("Arm", "DS", "Params", "MACs", "Dice", "IoU", "Delta Dice [95 %]", "Holm p")
-    body = [
-        (
-            escape_markdown(line.label),
-            line.deep_supervision,
-            line.parameters,
-            line.macs,
-            _ranked(line.dice, "**", "*"),
-            _ranked(line.iou, "**", "*"),
-            line.comparison,
-            line.p_holm,
-        )
-        for line in lines
-    ]
-    text = markdown_table(head, body, left=2)
-    below = " ".join((*_legend(lines, "markdown"), *map(escape_markdown, notes)))
-    return f"{text}\n{below}\n"
-
-
-def latex(lines: Sequence[ResultLine], notes: Sequence[str], *, label: str) -> str:
-    """The result table for a paper: needs the package booktabs.
-
-    Args:
-        lines: the rows.
-        notes: sentences of the caption.
-        label: what follows `tab:` in the reference; letters, digits, dashes.
-    """
-    below = " ".join((*_legend(lines, "latex"), *notes))
-    body = [
-        " & ".join(
-            (
-                escape_latex(line.label),
-                r"\checkmark" if line.deep_supervision == "yes" else "--",
-                escape_latex(line.parameters),
-                escape_latex(line.macs),
-                _latex_score(line.dice),
-                _latex_score(line.iou),
-                _latex_comparison(line),
-                escape_latex(line.p_holm),
-            )
-        )
-        + r" \\"
-        for line in lines
-    ]
-    head = "Arm & DS & Params & MACs & Dice $\\uparrow$ & IoU $\\uparrow$ & "
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs,amssymb}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escape_latex(below)}}}",
-            rf"\label{{tab:{label}}}",
-            r"\begin{tabular}{lcrrcclr}",
-            r"\toprule",
-            head + r"$\Delta$ Dice [95\,\%] & Holm $p$ \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def csv(rows: pd.DataFrame) -> str:
-    """Raw numbers, as many digits as it takes to read the same float back."""
-    return rows.to_csv(index=False, lineterminator="\n")
-
-
-def heads_markdown(rows: pd.DataFrame, *, digits: int) -> str:
-    """The table of heads; the judged output of each arm is in bold."""
-    head = ("Arm", "Output", "Params", "MACs", "Dice", "IoU")
-    return markdown_table(
-        head,
-        [
-            (
-                escape_markdown(line[0]),
-                f"**{line[1]}**" if judged else line[1],
-                *line[2:],
-            )
-            for line, judged in zip(head_lines(rows, digits=digits), rows["primary"], strict=True)
-        ],
-        left=2,
-    )
-
-
-def head_lines(rows: pd.DataFrame, *, digits: int) -> list[tuple[str, ...]]:
-    """Arm, output, parameters, MACs, Dice, IoU of each row of `tables.head_rows`, rounded."""
-    return [
-        (
-            row["label"],
-            row["output"],
-            millions(row["num_parameters"]),
-            billions(row["macs"]),
-            _score(row, "dice", digits, 0).line,
-            _score(row, "iou", digits, 0).line,
-        )
-        for row in rows.to_dict("records")
-    ]
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "±": r"$\pm$",
-    "≈": r"$\approx$",
-    "<": r"$<$",
-    ">": r"$>$",
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-}
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it stands; `>=` becomes the sign."""
-    parts = text.split(">=")
-    return r"$\geq$".join("".join(_LATEX.get(letter, letter) for letter in part) for part in parts)
-
-
-def _scores(rows: pd.DataFrame, metric: str, digits: int) -> list[Score]:
-    places = ranks(rows, f"{metric}_mean")
-    return [
-        _score(row, metric, digits, int(place))
-        for row, place in zip(rows.to_dict("records"), places, strict=True)
-    ]
-
-
-def _score(row: dict, metric: str, digits: int, rank: int) -> Score:
-    mean, spread = row[f"{metric}_mean"], row[f"{metric}_sd"]
-    return Score(
-        mean=_NONE if math.isnan(mean) else f"{mean:.{digits}f}",
-        spread="" if math.isnan(spread) else f"{spread:.{digits}f}",
-        rank=rank,
-    )
-
-
-def _interval(row: dict, digits: int) -> str:
-    if math.isnan(row["delta_low"]):
-        return f"[{_NONE}]"
-    return f"[{signed(row['delta_low'], digits)}, {signed(row['delta_high'], digits)}]"
-
-
 def signed(value: float, digits: int) -> str:
     """With its sign; "n/a" for NaN."""
     if math.isnan(value):
@@ -296,41 +59,196 @@ def _three(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def _stacked(score: Score) -> Text:
-    text = Text(score.mean, style="bold" if score.rank == 1 else "")
-    return text.append(f"\n±{score.spread}", style="not bold") if score.spread else text
+def legend(table: Table, *, best: str = "Bold", second: str = "underlined") -> list[str]:
+    """The sentences that explain the marks and abbreviations that occur in the table.
+
+    Args:
+        table: whose cells are looked at.
+        best: how the writer marks the best of a column.
+        second: how it marks the second.
+    """
+    cells = list(_cells(table))
+    ranks, marks = {cell.rank for cell in cells}, {cell.mark for cell in cells}
+    lines: list[str] = []
+    if 1 in ranks:
+        lines.append(f"{best}: best of its column{f'; {second}: second' if 2 in ranks else ''}.")
+    lines += [f"{MARKS[mark]}: {meaning}." for mark, meaning in MEANINGS.items() if mark in marks]
+    explained = (f"{c.title}: {c.explained}." for c in table.columns if c.explained)
+    return list(dict.fromkeys((*lines, *explained)))
 
 
-def _ranked(score: Score, best: str, second: str) -> str:
-    mark = {1: best, 2: second}.get(score.rank, "")
-    return f"{mark}{score.mean}{mark}{score.line.removeprefix(score.mean)}"
+def terminal(table: Table) -> str:
+    """Title, table and notes as plain text of at most 80 columns, without colours.
+
+    A spread stands on a second line where it would not fit beside its number, columns that are not
+    `narrow` are left out, long names are folded, and a table that is still too wide is printed in
+    parts that repeat its first column. No digit is ever cut.
+    """
+    kept = [k for k, column in enumerate(table.columns) if k == 0 or column.narrow]
+    strips = [_strip(table.columns[k], [row[k] for row in table.rows]) for k in kept]
+    cells = [row[k] for row in table.rows for k in kept]
+    lines = legend(table, best="*", second="°")
+    if any(cell.strong and cell.rank != 1 for cell in cells):
+        lines.append("*: also what is bold on the page.")
+    return text_page(plain(table.title), strips, [plain(note) for note in (*lines, *table.notes)])
 
 
-def _latex_score(score: Score) -> str:
-    command = {1: r"\textbf", 2: r"\underline"}.get(score.rank)
-    mean = f"{command}{{{score.mean}}}" if command else score.mean
-    return mean + escape_latex(score.line.removeprefix(score.mean))
+def _strip(column: Column, cells: Sequence[Cell]) -> Strip:
+    """A column for the terminal; marks have a place of their own, so that digits stay aligned."""
+    marks = [
+        f"{'*' if cell.rank == 1 or cell.strong else '°' if cell.rank == 2 else ''}{MARKS[cell.mark]}"
+        for cell in cells
+    ]
+    width = max(map(len, marks), default=0) if column.align == "right" else 0
+    return Strip(
+        title=plain(_title(column)),
+        right=column.align == "right",
+        texts=tuple(
+            f"{plain(cell.text)}{mark.ljust(width)}"
+            for cell, mark in zip(cells, marks, strict=True)
+        ),
+        spreads=tuple(plain(cell.spread) for cell in cells),
+    )
 
 
-def _latex_comparison(line: ResultLine) -> str:
-    # Signs in math mode, where a minus is a minus and not a hyphen.
-    text = escape_latex(line.comparison)
-    for sign in "+-":
-        text = text.replace(f"{sign}0", f"${sign}$0").replace(f"{sign}1", f"${sign}$1")
-    return text
+def markdown(table: Table) -> str:
+    """Title, table and notes as Markdown; the best of a column is bold, the second underlined."""
+    head = [escape_markdown(_title(column)) for column in table.columns]
+    rule = ["---:" if column.align == "right" else "---" for column in table.columns]
+    body = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    notes = " ".join(map(escape_markdown, (*legend(table), *table.notes)))
+    # A paragraph that begins like a heading, a list or a quotation is none.
+    notes = re.sub(r"^(?:([#+=>-])|(\d+)([.)]))", r"\2\\\1\3", notes)
+    lines = "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *body))
+    return f"**{escape_markdown(table.title)}**\n\n{lines}" + (f"\n{notes}\n" if notes else "")
 
 
-def _legend(lines: Sequence[ResultLine], writer: str) -> list[str]:
-    legend = [RANK_LEGEND[writer]] if any(line.dice.rank for line in lines) else []
-    return [*legend, TIE_LEGEND] if any(_TIE in line.delta for line in lines) else legend
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown prints as it stands, in a cell of a table too."""
-    return "".join(f"\\{letter}" if letter in "\\`*_|<[" else letter for letter in text)
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    if text.strip() and (cell.rank == 1 or cell.strong):
+        text = f"**{text}**"
+    elif cell.rank == 2:
+        text = f"<u>{text}</u>"
+    return f"{text}{MARKS[cell.mark]} {escape_markdown(cell.spread)}".strip()
 
 
 def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]], *, left: int) -> str:
     """Cells that are Markdown already; all columns but the first `left` are numbers."""
     rule = ["---"] * left + ["---:"] * (len(head) - left)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *body))
+
+
+def latex(table: Table, *, label: str) -> str:
+    """A table for a paper: pdflatex with booktabs and amssymb sets it as it stands.
+
+    One that is wider than the text is shrunk to it where graphicx is loaded, and set in small type
+    where not.
+
+    Args:
+        table: title and notes become the caption.
+        label: what follows `tab:` in a reference; other characters than letters, digits and dashes
+            become dashes.
+    """
+    caption = " ".join(map(escape_latex, (_sentence(table.title), *legend(table), *table.notes)))
+    tabular = [
+        rf"\begin{{tabular}}{{@{{}}{''.join(_latex_columns(table))}@{{}}}}",
+        r"\toprule",
+        _latex_row([escape_latex(_title(column)) for column in table.columns]),
+        r"\midrule",
+        *(_latex_row([_latex_cell(cell) for cell in row]) for row in table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    if _printed_width(table) > _PAPER_WIDTH:
+        tabular = [
+            r"\footnotesize\setlength{\tabcolsep}{3pt}",
+            r"\providecommand{\resizebox}[3]{#3}%",
+            r"\resizebox{\textwidth}{!}{%",
+            *tabular[:-1],
+            rf"{tabular[-1]}%",
+            "}",
+        ]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs,amssymb}; with graphicx a wide table shrinks to the text",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-')}}}",
+            *tabular,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex_columns(table: Table) -> Iterator[str]:
+    for k, column in enumerate(table.columns):
+        longest = max((len(row[k].text) for row in table.rows), default=0)
+        if column.align == "right":
+            yield "r"
+        else:
+            yield r"p{0.3\textwidth}" if longest > _LONG_TEXT else "l"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    line = " & ".join(cells)
+    # The row before ends in \\, which would take a star or a bracket for its own.
+    return f"{'{}' if line.startswith(('[', '*')) else ''}{line} \\\\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    # A word without an end may be broken, so that it stays in its column.
+    pieces = re.findall(r"\S{1,24}|\s+", cell.text) if len(cell.text) > _LONG_TEXT else [cell.text]
+    text = "".join(
+        escape_latex(piece) + (r"\allowbreak{}" if len(piece) == 24 else "") for piece in pieces
+    )
+    if cell.rank == 1 or cell.strong:
+        text = rf"\textbf{{{text}}}"
+    elif cell.rank == 2:
+        text = rf"\underline{{{text}}}"
+    mark = {"": "", "tie": r"$^{\approx}$", "worse": r"$^{\dagger}$"}[cell.mark]
+    return f"{text}{mark} {escape_latex(cell.spread)}".rstrip()
+
+
+def _printed_width(table: Table) -> int:
+    """Characters of the widest row, long words folded, with a gap of two between columns."""
+    columns = [
+        [_title(column), *(f"{row[k].text} {row[k].spread}" for row in table.rows)]
+        for k, column in enumerate(table.columns)
+    ]
+    return sum(min(_LONG_TEXT, max(map(len, texts))) + 2 for texts in columns)
+
+
+def csv(table: Table) -> str:
+    """The raw numbers: they read back exactly; no text is run as a formula."""
+    return csv_text(table.data)
+
+
+def table_files(document: Document) -> dict[str, str]:
+    """Path below the report's folder -> content, of the four files of every table."""
+    return {
+        f"{chapter.name}/{table.name}{suffix}".lstrip("/"): text
+        for chapter in document.chapters
+        for section in chapter.sections
+        for table in section.tables
+        for suffix, text in (
+            (".txt", terminal(table)),
+            (".md", markdown(table)),
+            (".csv", csv(table)),
+            (".tex", latex(table, label=f"{chapter.name}-{table.name}")),
+        )
+    }
+
+
+def _cells(table: Table) -> Iterator[Cell]:
+    for row in table.rows:
+        yield from row
+
+
+def _title(column: Column) -> str:
+    return f"{column.title} {_ARROWS[column.better]}".rstrip()
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -7,20 +7,17 @@ import pytest
 from rich.console import Console
 
 from reports import Report
+from reports.escaping import csv_text
 from reports.records import StudyRecords
-from reports.tables import caption, head_rows, result_rows
-from reports.writers import (
-    csv,
-    escape_latex,
+from reports.result_table import (
     heads_markdown,
     latex,
     markdown,
-    millions,
-    p_value,
     result_lines,
     rich_table,
     terminal_text,
 )
+from reports.tables import caption, head_rows, result_rows
 
 _ROWS = pd.DataFrame(
     {
@@ -118,7 +115,7 @@ def test_csv_numbers_are_the_raw_ones(study: StudyRecords, report: Report) -> No
         for row, number in zip(read, numbers[name], strict=True):
             # Bit for bit; NaN is an empty cell.
             assert (float(row[name]) == number) if row[name] else math.isnan(number)
-    assert csv(numbers) == path.read_text()
+    assert csv_text(numbers) == path.read_text()
 
 
 def test_all_writers_print_the_same_numbers(study: StudyRecords, report: Report) -> None:
@@ -137,24 +134,3 @@ def test_heads_mark_the_judged_output(study: StudyRecords) -> None:
     text = heads_markdown(head_rows(study), digits=3)
     assert text.count("**L4**") == 2
     assert "**mean**" not in text
-
-
-def test_latex_escapes_everything_that_it_would_read() -> None:
-    escaped = escape_latex(r"\input{x} 50% a_b #1 $x$ ^ ~ & <")
-    assert escaped == (
-        r"\textbackslash{}input\{x\} 50\% a\_b \#1 \$x\$ \textasciicircum{} "
-        r"\textasciitilde{} \& $<$"
-    )
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(568_000, "0.57 M"), (9.04e6, "9.04 M"), (36.63e6, "36.6 M"), (float("nan"), "n/a")],
-)
-def test_parameters_for_people(count: float, text: str) -> None:
-    assert millions(count) == text
-
-
-@pytest.mark.parametrize(("p", "text"), [(0.0312, "0.031"), (0.0001, "<0.001"), (1.0, "1.000")])
-def test_p_values_for_people(p: float, text: str) -> None:
-    assert p_value(p) == text
