@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -117,7 +119,7 @@ def test_every_ratio_is_scikit_learns_under_every_value_for_nothing_over_nothing
 ):
     predicted, truth = (mask[0].ravel() for mask in pair)
     counts = count_overlap(predicted[None], truth[None])
-    right = float((predicted == truth).all())
+    right: Any = float((predicted == truth).all())
     # "one": what is undefined is 1 if the prediction is right and 0 if not; scikit-learn's word
     # for it is `zero_division`.
     expected = {
