@@ -129,16 +129,16 @@ def _delta_error(
 def rank_biserial(differences: ArrayLike, *, zeros: Zeros = "wilcox") -> float:
     """Matched-pairs rank-biserial correlation (R+ - R-) / (R+ + R-), -1 to 1.
 
-    The effect that belongs beside a signed-rank test; NaN where no pair differs.
+    The effect that belongs beside a signed-rank test; NaN where no pair differs,
+    or 0 under "zsplit".
 
     Args:
         differences: [pairs]; NaN is left out.
         zeros: as in `signed_rank`.
     """
     result = signed_rank(differences, zeros=zeros)
-    if result.num_pairs == 0 or result.num_pairs == result.num_zeros:
-        return math.nan
-    return (result.positive - result.negative) / (result.positive + result.negative)
+    total = result.positive + result.negative
+    return (result.positive - result.negative) / total if total else math.nan
 
 
 def _deviation(values: NDArray[np.float64]) -> float:

@@ -39,6 +39,30 @@ def test_hypervolumes_by_hand():
     assert hypervolume([(1, 2, 2), (2, 1, 2)], (0, 0, 0), (1, 1, 1)) == pytest.approx(6)
 
 
+def test_a15_reproduces_the_hypervolumes_of_moocore():
+    points = [(5, 5), (4, 6), (2, 7), (7, 4)]
+    assert hypervolume(points, (10, 10), (-1, -1)) == 38
+    assert hypervolume(points, (0, 0), (1, 1)) == 39
+    assert hypervolume([(2, 2)], (4, 4), (-1, -1)) == 4
+    assert hypervolume([(3, 1)], (4, 4), (-1, -1)) == 3
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+def test_a15_reproduces_the_staircases_of_optunas_tests(n):
+    flat = [(i, n - 1 - i) for i in range(n)]
+    assert hypervolume(flat, (n, n), (-1, -1)) == n**2 - n * (n - 1) // 2
+    # In three dimensions: all whole points whose sum is n - 1.
+    solid = [(i, j, n - 1 - i - j) for i in range(n) for j in range(n - i)]
+    assert hypervolume(solid, (n,) * 3, (-1,) * 3) == n**3 - (n - 1) * n * (n + 1) // 6
+
+
+@pytest.mark.parametrize("dimensions", [2, 3, 4])
+def test_a15_unit_vectors_leave_out_the_unit_cube_alone(dimensions):
+    units = np.eye(dimensions).tolist()
+    covered = hypervolume(units, (10,) * dimensions, (-1,) * dimensions)
+    assert covered == pytest.approx(10**dimensions - 1)
+
+
 def test_points_beyond_the_reference_and_no_points_cover_nothing():
     assert hypervolume([], (0.0, 2.0), (1, -1)) == 0
     assert hypervolume([(0.5, 2.0), (0.9, 3.0), (-0.1, 1.0)], (0.0, 2.0), (1, -1)) == 0

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.statistics import corrected_resampled_t, holm
+from reports.statistics import corrected_resampled_t
+from reports.statistics.retraining import correlated_t
 
 # Two columns of 30 resampled accuracies, published with R's correctR (n1 = 80, n2 = 20).
 _X = """0.54395244 0.57698225 0.75587083 0.60705084 0.61292877 0.7715065 0.64609162 0.47349388
@@ -21,20 +22,25 @@ folds = st.lists(st.floats(-1, 1).map(lambda v: round(v, 4)), min_size=2, max_si
 ratios = st.floats(0.02, 1)
 
 
-def test_reproduces_the_published_resampled_t_of_correctr() -> None:
+def test_a7_reproduces_the_published_resampled_t_of_correctr() -> None:
     differences = np.array(_X.split(), float) - np.array(_Y.split(), float)
     result = corrected_resampled_t(differences.tolist(), test_train_ratio=20 / 80)
     assert result is not None
     assert result.t == pytest.approx(2.407318, abs=1e-6)
     assert result.p == pytest.approx(0.02265982, abs=1e-7)
+    assert result.p / 2 == pytest.approx(0.01132991, abs=1e-7)
     assert result.df == 29
 
 
-@pytest.mark.parametrize(
+# baycomp's tests: differences y - x, without and with two runs of as many folds as fit.
+_BAYCOMP = pytest.mark.parametrize(
     ("x", "y", "num_folds", "df"),
     [([4, 2, 6], [5, 7, 3], 3, 2), ([4, 2, 6, 4], [5, 7, 3, 5], 2, 3)],
 )
-def test_has_mean_and_variance_of_the_published_bayesian_twin(
+
+
+@_BAYCOMP
+def test_a8_has_mean_and_variance_of_the_published_bayesian_twin(
     x: list[int], y: list[int], num_folds: int, df: int
 ) -> None:
     differences = [b - a for a, b in zip(x, y, strict=True)]
@@ -45,13 +51,37 @@ def test_has_mean_and_variance_of_the_published_bayesian_twin(
     assert result.df == df
 
 
-def test_shrinks_the_naive_t_of_ten_times_ten_folds_by_the_known_factor() -> None:
-    rng = np.random.default_rng(0)
-    values = rng.normal(0.01, 0.03, 100)
-    naive = values.mean() / (values.std(ddof=1) / 10)
+@_BAYCOMP
+def test_a8_the_posterior_is_that_of_baycomp(
+    x: list[int], y: list[int], num_folds: int, df: int
+) -> None:
+    differences = [b - a for a, b in zip(x, y, strict=True)]
+    result = correlated_t(differences, rho=1 / num_folds, rope=0)
+    assert result is not None
+    assert result.mean == 1
+    assert result.variance == pytest.approx(13.3333, abs=1e-4)
+    assert result.df == df
+
+
+def test_a10_shrinks_the_naive_t_of_ten_times_ten_folds_by_the_known_factor() -> None:
+    # The sizes of scikit-learn's example on the comparison of models: 10 x 10 folds, naive t 2.611.
+    values = np.random.default_rng(0).normal(size=100)
+    values = (values - values.mean()) / values.std(ddof=1) + 2.611 / 10
     result = corrected_resampled_t(values.tolist(), test_train_ratio=1 / 9)
     assert result is not None
-    assert result.t / naive == pytest.approx(0.287348, abs=1e-6)
+    assert result.t / 2.611 == pytest.approx(0.287348, abs=1e-6)
+    assert result.t == pytest.approx(0.7503, abs=5e-5)
+    # It prints 0.227.
+    assert result.p / 2 == pytest.approx(0.2274, abs=5e-5)
+
+
+@pytest.mark.parametrize(("num_runs", "factor"), [(1, 1.5), (3, 2.18)])
+def test_the_standard_error_of_five_folds_grows_as_published(num_runs: int, factor: float) -> None:
+    values = np.random.default_rng(1).normal(0.01, 0.03, 5 * num_runs)
+    naive = values.mean() / (values.std(ddof=1) / math.sqrt(len(values)))
+    result = corrected_resampled_t(values.tolist(), test_train_ratio=1 / 4)
+    assert result is not None
+    assert naive / result.t == pytest.approx(factor, abs=0.005)
 
 
 @given(folds, ratios)
@@ -103,24 +133,50 @@ def test_one_fold_has_no_test(values: list[float]) -> None:
     assert corrected_resampled_t(values, test_train_ratio=0.25) is None
 
 
-def test_holm_reproduces_the_published_comparison_with_a_control() -> None:
-    # Demsar (2006), section 3.2: z = 2.416, 2.342, 0.512.
-    p = [0.0157, 0.0192, 0.608]
-    assert holm(p) == pytest.approx([0.0471, 0.0471, 0.608], abs=1e-12)
-    assert [value < 0.05 for value in holm(p)] == [True, True, False]
+@given(folds, st.integers(2, 10))
+def test_without_a_rope_the_posterior_is_the_one_sided_p(values: list[float], k: int) -> None:
+    test = corrected_resampled_t(values, test_train_ratio=1 / (k - 1))
+    posterior = correlated_t(values, rho=1 / k, rope=0)
+    assert test is not None
+    assert posterior is not None
+    if np.ptp(values) > 1e-12:
+        one_sided = test.p / 2 if test.t > 0 else 1 - test.p / 2
+        assert posterior.right == pytest.approx(1 - one_sided, abs=1e-9)
+        assert posterior.rope == pytest.approx(0, abs=1e-12)
+        assert posterior.left + posterior.right == pytest.approx(1, abs=1e-12)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_the_raw_p_and_bonferroni_and_keeps_the_order(p: list[float]) -> None:
-    adjusted = holm(p)
-    for raw, value in zip(p, adjusted, strict=True):
-        assert raw <= value <= min(1, len(p) * raw) + 1e-12
-    assert sorted(range(len(p)), key=lambda k: (p[k], k)) == sorted(
-        range(len(p)), key=lambda k: (adjusted[k], p[k], k)
-    )
+@given(folds, st.floats(0, 0.5), st.floats(0, 0.5))
+def test_a_wider_rope_holds_more_and_all_three_make_one(values, one, other) -> None:
+    narrow, wide = sorted([one, other])
+    first = correlated_t(values, rho=0.2, rope=narrow)
+    second = correlated_t(values, rho=0.2, rope=wide)
+    assert first is not None
+    assert second is not None
+    if np.ptp(values) > 1e-12:
+        assert second.rope >= first.rope - 1e-12
+        assert first.left + first.rope + first.right == pytest.approx(1, abs=1e-12)
 
 
-def test_holm_does_not_count_what_could_not_be_tested() -> None:
-    adjusted = holm([math.nan, 0.02, 0.04])
-    assert math.isnan(adjusted[0])
-    assert adjusted[1:] == pytest.approx([0.04, 0.04])
+@given(folds, st.floats(0, 0.5))
+def test_swapping_the_arms_mirrors_the_posterior(values: list[float], rope: float) -> None:
+    one = correlated_t(values, rho=0.2, rope=rope)
+    other = correlated_t([-value for value in values], rho=0.2, rope=rope)
+    assert one is not None
+    assert other is not None
+    assert one.left == pytest.approx(other.right, abs=1e-9, nan_ok=True)
+    assert one.rope == pytest.approx(other.rope, abs=1e-9, nan_ok=True)
+
+
+def test_no_spread_is_no_certainty() -> None:
+    result = correlated_t([0.02, 0.02, 0.02], rho=0.2, rope=0.01)
+    assert result is not None
+    assert result.mean == pytest.approx(0.02)
+    assert math.isnan(result.left)
+    assert math.isnan(result.rope)
+    assert math.isnan(result.right)
+
+
+@pytest.mark.parametrize("values", [[], [0.1]])
+def test_one_fold_has_no_posterior(values: list[float]) -> None:
+    assert correlated_t(values, rho=0.2, rope=0.01) is None
