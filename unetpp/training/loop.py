@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from unetpp.training.device import memory_format
 from unetpp.training.failures import DivergenceError
 from unetpp.training.feed import Feed
 from unetpp.training.losses import head_losses, uncertainty_loss, weighted_loss
+from unetpp.training.observing import Observer
 from unetpp.training.optimizer import (
     check_encoder_rate,
     gradients_as_wanted,
@@ -43,6 +44,7 @@ def train(
     *,
     seed: int,
     on_epoch: Callable[[EpochLog], None] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> tuple[EpochLog, ...]:
     """Train `model` in place and return its learning curve; the weights of the last epoch stay.
 
@@ -58,6 +60,8 @@ def train(
         recipe: see `TrainRecipe`.
         seed: of the run.
         on_epoch: called after each epoch.
+        observers: look at steps and epochs and change nothing; `seconds` of an epoch counts what
+            they do in its steps, not what they do after it.
 
     Raises:
         DivergenceError: when the loss is no longer a finite number.
@@ -75,7 +79,7 @@ def train(
             to_training_mode(model, recipe)
             total = torch.zeros((), device=training.device)
             for images, masks in training.training_batches(recipe, seed=seed, epoch=epoch):
-                loss = _step(model, images, masks, optimizer, recipe, labels)
+                loss = _step(model, images, masks, optimizer, recipe, labels, observers)
                 schedule.step()
                 total += loss * len(images)
             train_loss = total.item() / training.num_samples
@@ -89,6 +93,8 @@ def train(
                 seconds=time.perf_counter() - begin,
             )
             curve.append(log)
+            for observer in observers:
+                observer.after_epoch(model, epoch)
             if on_epoch is not None:
                 on_epoch(log)
     return tuple(curve)
@@ -123,6 +129,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     recipe: TrainRecipe,
     labels: Labels,
+    observers: Sequence[Observer],
 ) -> Tensor:
     """One step of the optimizer; returns the loss of the curve."""
     images = images.contiguous(memory_format=memory_format(images.ndim - 2))
@@ -135,6 +142,8 @@ def _step(
     minimised = loss if learned is None else uncertainty_loss(losses, learned)
     optimizer.zero_grad(set_to_none=True)
     minimised.backward()
+    for observer in observers:
+        observer.after_backward(model)
     optimizer.step()
     return loss.detach()
 
