@@ -109,7 +109,7 @@ def _records(store: RecordStore) -> list[RunRecord]:
             dataset_hash=dataset_hash,
             split_hash=split_hash,
             recipe_id=recipe_id,
-            seed=seed,
+            seeds=(seed,),
             numbers_version=version,
         )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -315,16 +315,24 @@ def fold_case_scores(keys: Mapping[int, RunKey], store: RecordStore, metric: Met
 
 
 def cross_validate(
-    arm: str, spec: GridSpec, bench: Bench, store: RecordStore, run_folds: RunFolds
+    arm: str,
+    spec: GridSpec,
+    bench: Bench,
+    store: RecordStore,
+    run_folds: RunFolds,
+    *,
+    seeds: Sequence[int] = (),
 ) -> float:
-    """Mean over folds of the mean Dice over cases, of the primary output.
+    """Mean over folds and seeds of the mean Dice over cases, of the primary output.
 
     Cases whose truth and prediction are both empty are left out. Every fold is trained unless the
-    store has its record.
+    store has its record; without `seeds`, with the seed of the bench.
     """
-    folds = range(bench.folds.num_folds)
-    run_folds([FoldTask(arm=arm, spec=spec, fold=fold) for fold in folds])
-    return fmean(fold_dice(spec, fold, bench, store) for fold in folds)
+    runs = [
+        (seed, fold) for seed in seeds or (bench.seed,) for fold in range(bench.folds.num_folds)
+    ]
+    run_folds([FoldTask(arm=arm, spec=spec, fold=fold, seed=seed) for seed, fold in runs])
+    return fmean(fold_dice(spec, fold, replace(bench, seed=seed), store) for seed, fold in runs)
 
 
 def fold_dice(spec: GridSpec, fold: int, bench: Bench, store: RecordStore) -> float:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,24 +26,26 @@ from unetpp.store import RecordStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldTask:
-    """One fold of one arm."""
+    """One fold of one arm; `seed` is the base seed of its training, None that of the bench."""
 
     arm: str
     spec: GridSpec
     fold: int
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldProgress:
     """What became of a task: after each epoch, and once with `log` None when its record is there.
 
-    `trained` is False when the record was in the store before.
+    `trained` is False when the record was in the store before; `seed` is that of the task.
     """
 
     arm: str
     fold: int
     log: EpochLog | None
     trained: bool = True
+    seed: int | None = None
 
 
 RunFolds = Callable[[Sequence[FoldTask]], None]
@@ -52,14 +54,21 @@ OnProgress = Callable[[FoldProgress], None]
 
 def run_task(task: FoldTask, bench: Bench, store: RecordStore, on_progress: OnProgress) -> None:
     """Run one fold, unless the store has it, and tell how it goes."""
-    known = store.run(bench.key(task.spec, task.fold)) is not None
+    own = bench if task.seed is None else replace(bench, seed=task.seed)
+    trained = False
+
+    def tell(log: EpochLog | None) -> None:
+        on_progress(
+            FoldProgress(arm=task.arm, fold=task.fold, seed=task.seed, log=log, trained=trained)
+        )
 
     def on_epoch(log: EpochLog) -> None:
-        on_progress(FoldProgress(arm=task.arm, fold=task.fold, log=log))
+        nonlocal trained
+        trained = True
+        tell(log)
 
-    if not known:
-        run_fold(bench, task.spec, task.fold, store, on_epoch=on_epoch)
-    on_progress(FoldProgress(arm=task.arm, fold=task.fold, log=None, trained=not known))
+    run_fold(own, task.spec, task.fold, store, on_epoch=on_epoch)
+    tell(None)
 
 
 @contextmanager

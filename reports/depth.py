@@ -7,19 +7,20 @@ the families are one network, and each of their curves starts there.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from reports.records import StudyRecords
-from reports.scores import fold_scores, primary_cases, scored_folds
+from reports.scores import judged_scores, scored_folds
 from reports.statistics import ResampledT, corrected_resampled_t
-from unetpp.grid import unet, unet_plus, unetpp
+from unetpp.grid import unet, unet_e, unet_plus, unetpp
 from unetpp.records import ArmEntry
 from unetpp.spec import GridSpec
 
 _FAMILIES = {"U-Net": unet, "UNet+": unet_plus, "UNet++": unetpp}
+ENSEMBLE = "UNet^e"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +87,33 @@ def depth_curves(study: StudyRecords) -> dict[str, dict[int, ArmEntry]]:
     Arms with deep supervision are left out: they are several depths at once. Of several arms at
     one depth of a family the first is taken.
     """
-    curves: dict[str, dict[int, ArmEntry]] = {}
-    for name, preset in _FAMILIES.items():
-        arms: dict[int, ArmEntry] = {}
-        for arm in study.arms:
-            spec = GridSpec.from_json(arm.spec)
-            if not spec.deep_supervision and spec.inputs == preset(spec.depth).inputs:
-                arms.setdefault(spec.depth, arm)
-        if len(arms) > 1:
-            curves[name] = dict(sorted(arms.items()))
-    return curves
+    families = {name: _depths(study, preset) for name, preset in _FAMILIES.items()}
+    return {name: arms for name, arms in families.items() if len(arms) > 1}
+
+
+def plain_depths(study: StudyRecords) -> dict[int, ArmEntry]:
+    """Depth -> the U-Net that was trained at it alone; the first of several."""
+    return _depths(study, unet)
+
+
+def ensembles(study: StudyRecords) -> list[ArmEntry]:
+    """Arms that hold U-Nets of all depths on one encoder: the UNet^e of the paper."""
+    found: list[ArmEntry] = []
+    for arm in study.arms:
+        spec = GridSpec.from_json(arm.spec)
+        # At depth 1 there is one U-Net, and no ensemble.
+        if spec.depth > 1 and spec.inputs == unet_e(spec.depth).inputs:
+            found.append(arm)
+    return found
+
+
+def _depths(study: StudyRecords, preset: Callable[[int], GridSpec]) -> dict[int, ArmEntry]:
+    arms: dict[int, ArmEntry] = {}
+    for arm in study.arms:
+        spec = GridSpec.from_json(arm.spec)
+        if not spec.deep_supervision and spec.inputs == preset(spec.depth).inputs:
+            arms.setdefault(spec.depth, arm)
+    return dict(sorted(arms.items()))
 
 
 def depth_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
@@ -103,13 +121,13 @@ def depth_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
 
     Columns: data, family, depth, arm, shared (whether the network is of several families),
     num_parameters, macs; num_folds; dice_mean, dice_low, dice_high (over all folds of the arm);
-    delta_best, delta_low, delta_high (Dice minus that of the family's best depth, paired by fold);
+    delta_best, delta_low, delta_high, p (Dice minus that of the family's best depth, paired by run);
     best, shallow_enough (see `choose_depth`), curve_folds (folds that all depths of the family
     have). Empty when no study has curves.
     """
     rows: list[dict[str, object]] = []
     for name, study in studies:
-        dice = fold_scores(primary_cases(study), "dice")
+        dice = judged_scores(study, "dice")
         dice = dice.reindex(index=[arm.name for arm in study.arms])
         curves = depth_curves(study)
         for family, arms in curves.items():
@@ -132,6 +150,45 @@ def depth_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def ensemble_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
+    """One row per data set and UNet^e, with the columns of `depth_rows`.
+
+    `family` is `ENSEMBLE`; delta_best and its limits are Dice minus that of the best depth of the
+    U-Nets, paired by run (NaN where the study has no curve of U-Nets); it is never best or
+    shallow_enough itself. Empty when no study has a UNet^e.
+    """
+    curves = depth_rows(studies)
+    rows: list[dict[str, object]] = []
+    for name, study in studies:
+        dice, best = judged_scores(study, "dice"), None
+        if len(curves):
+            own = curves[(curves["data"] == name) & (curves["family"] == "U-Net") & curves["best"]]
+            best = None if own.empty else str(own["arm"].iloc[0])
+        for arm in ensembles(study):
+            values = scored_folds(dice, arm.name)
+            gaps = pd.Series(dtype="float64")
+            if best is not None:
+                gaps = (values - scored_folds(dice, best)).dropna()
+            result = corrected_resampled_t(gaps.tolist(), test_train_ratio=study.test_train_ratio)
+            rows.append(
+                {
+                    "data": name,
+                    "family": ENSEMBLE,
+                    "depth": GridSpec.from_json(arm.spec).depth,
+                    "arm": arm.name,
+                    "shared": False,
+                    "num_parameters": arm.num_parameters,
+                    "macs": arm.macs,
+                    **_mean(values, study.test_train_ratio),
+                    **_difference(result),
+                    "best": False,
+                    "shallow_enough": False,
+                    "curve_folds": len(gaps),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 def _mean(values: pd.Series, ratio: float) -> dict[str, object]:
     result = corrected_resampled_t(values.tolist(), test_train_ratio=ratio)
     return {
@@ -145,10 +202,17 @@ def _mean(values: pd.Series, ratio: float) -> dict[str, object]:
 def _against_best(choice: DepthChoice | None, depth: int) -> dict[str, object]:
     result = None if choice is None else choice.differences[depth]
     return {
-        "delta_best": math.nan if result is None else result.mean,
-        "delta_low": math.nan if result is None else result.low,
-        "delta_high": math.nan if result is None else result.high,
+        **_difference(result),
         "best": choice is not None and depth == choice.best,
         "shallow_enough": choice is not None and depth == choice.shallow_enough,
         "curve_folds": 0 if choice is None else choice.num_folds,
+    }
+
+
+def _difference(result: ResampledT | None) -> dict[str, object]:
+    return {
+        "delta_best": math.nan if result is None else result.mean,
+        "delta_low": math.nan if result is None else result.low,
+        "delta_high": math.nan if result is None else result.high,
+        "p": math.nan if result is None else result.p,
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from reports.array_file import read_arrays, write_arrays
 from unetpp.errors import UserError
 
 
@@ -55,15 +54,14 @@ _FIELDS = tuple(Overlays.__dataclass_fields__)
 _TEXTS = ("case_ids", "reasons", "arms")
 
 
+def overlays_name(study: str) -> str:
+    """The name of the file of a study, in its folder."""
+    return f"overlays-{study}.npz"
+
+
 def write_overlays(path: Path, overlays: Overlays) -> None:
     """Write the file in one step: a killed process leaves the old one or none."""
-    partial = path.with_name(path.name + ".partial")
-    arrays = {name: np.asarray(getattr(overlays, name)) for name in _FIELDS}
-    with partial.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_arrays(path, {name: getattr(overlays, name) for name in _FIELDS})
 
 
 def read_overlays(path: Path) -> Overlays:
@@ -72,13 +70,6 @@ def read_overlays(path: Path) -> Overlays:
     Raises:
         UserError: when the file is not such a one.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in _FIELDS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} must be a file of overlays that a study wrote, but it cannot be read "
-            f"({error}); delete it to build the report without pictures"
-        ) from error
+    arrays = read_arrays(path, _FIELDS, what="overlays")
     texts = {name: tuple(map(str, arrays.pop(name))) for name in _TEXTS}
-    return Overlays(**texts, **arrays)
+    return Overlays(**texts, **arrays)  # pyright: ignore[reportArgumentType]

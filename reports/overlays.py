@@ -58,7 +58,7 @@ _Rule = tuple[Callable[[pd.DataFrame], pd.Series], Callable[[pd.Series], str]]
 def _scores(study: StudyRecords) -> pd.DataFrame:
     """Dice [(case, fold), arm] without holes, classes averaged."""
     cases = primary_cases(study)
-    scored = cases.assign(dice=case_scores(cases, "dice"))
+    scored = cases.assign(dice=case_scores(cases, "dice", empty=study.empty))
     table = scored.pivot_table(index=["case", "fold"], columns="arm", values="dice")
     return table.dropna()
 

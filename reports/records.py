@@ -6,53 +6,73 @@ nor torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import union_categoricals
 
-from reports.overlay_file import Overlays, read_overlays
+from reports.feature_map_file import FeatureMaps, feature_maps_name, read_feature_maps
+from reports.overlay_file import Overlays, overlays_name, read_overlays
 from unetpp.errors import UserError
+from unetpp.metrics.overlap import EmptyPolicy
 from unetpp.provenance import Machine
 from unetpp.records import ArmEntry, Invocation, LatencyRecord, RunRecord, StudyManifest
 from unetpp.spec import GridSpec
-from unetpp.store import RecordStore
+from unetpp.store import RecordStore, RowKind, row_fields
 
 _RUN_COLUMNS = [
     "arm", "label", "deep_supervision", "fold", "seed", "primary_output", "num_parameters",
     "macs", "seconds", "num_threads", "device", "machine", "versions", "revision", "started_at",
 ]  # fmt: skip
-_CASE_COLUMNS = ["arm", "fold", "case", "group", "output", "label", "tp", "fp", "fn", "tn"]
 _CURVE_COLUMNS = [
-    "arm", "fold", "epoch", "train_loss", "held_out_loss", "held_out_dice", "seconds",
+    "arm", "fold", "seed", "epoch", "train_loss", "held_out_loss", "held_out_dice", "seconds",
 ]  # fmt: skip
 _LATENCY_COLUMNS = list(LatencyRecord.__dataclass_fields__)
+# Texts that repeat in very many rows.
+_REPEATED = ("arm", "case", "group", "output", "edge", "quantity", "place", "unit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyRecords:
-    """All that a report says anything about.
+    """All that a report says anything about. Every frame but `latencies` has arm, fold and seed.
 
     Attributes:
         manifest: what the study promised.
         invocations: every start of its command, oldest first.
-        runs: one row a finished run, in the order of arm and fold; `machine` is one line of text,
-            `versions` is "name version" joined by ", ".
-        cases: one row per (arm, fold, case, output, class): pixel counts; `label` is the class.
-        curves: one row per (arm, fold, epoch); NaN where nothing was computed.
+        runs: one row a finished run, in the order of arm, seed and fold; `machine` is one line of
+            text, `versions` is "name version" joined by ", ".
+        cases: one row per (run, case, output, class): pixel counts; `label` is the class, `judged`
+            whether the output is the one by which the run is judged.
+        surfaces: one row per (run, case, class), see `CaseSurface`; NaN for no distance.
+        objects: one row per (run, case, class), see `CaseObjects`; the cells are lists.
+        edges: one row per (run, skip taken out, case, class), see `EdgeCounts`.
+        traces: one row per (run, quantity, place, epoch), see `TraceEntry`.
+        curves: one row per (run, epoch); NaN where nothing was computed.
         latencies: one row per timed network and round; empty when nothing was timed.
-        missing: the (arm, fold) that were promised and have no record.
+        missing: the (arm, seed, fold) that were promised and have no record.
         overlays: images with predictions, or None when the study wrote none.
+        feature_maps: along the top skip path, or None.
+        empty: how cases with an empty mask are scored.
     """
 
     manifest: StudyManifest
     invocations: tuple[Invocation, ...]
     runs: pd.DataFrame
     cases: pd.DataFrame
+    surfaces: pd.DataFrame
+    objects: pd.DataFrame
+    edges: pd.DataFrame
+    traces: pd.DataFrame
     curves: pd.DataFrame
     latencies: pd.DataFrame
-    missing: tuple[tuple[str, int], ...]
+    missing: tuple[tuple[str, int, int], ...]
     overlays: Overlays | None
+    feature_maps: FeatureMaps | None
+    empty: EmptyPolicy = "nan"
 
     @property
     def arms(self) -> tuple[ArmEntry, ...]:
@@ -79,6 +99,11 @@ class StudyRecords:
         return int(self.manifest.folds["num_folds"])
 
     @property
+    def num_runs(self) -> int:
+        """Runs that were promised."""
+        return len(self.arms) * self.num_folds * self.manifest.num_seeds
+
+    @property
     def test_train_ratio(self) -> float:
         """Held-out cases over training cases, the mean over the folds (their sizes differ)."""
         folds = self.manifest.folds
@@ -86,59 +111,77 @@ class StudyRecords:
         return sum(ratios) / len(ratios)
 
 
-def load_study(folder: Path, study: str | None = None) -> StudyRecords:
+_ArmRun = tuple[ArmEntry, RunRecord]
+
+
+def load_study(
+    folder: Path, study: str | None = None, *, empty: EmptyPolicy = "nan"
+) -> StudyRecords:
     """Read one study from its folder.
 
     Args:
-        folder: holds `records.sqlite` and, optionally, `overlays.npz`.
+        folder: holds `records.sqlite` and, optionally, files of pictures.
         study: its name; None stands for the only one.
+        empty: how cases with an empty mask are scored.
 
     Raises:
         UserError: when there is no store, no such study, more than one to choose from, or not
-            a single finished run.
+            a single finished run of a study that trains.
     """
     store = RecordStore.open_folder(folder, must_exist=True)
     try:
         manifest = _manifest(store, folder, study)
-        records = _arm_runs(store, manifest)
-        if not records:
+        records = _arm_runs(store, manifest) if manifest.trains else []
+        if manifest.trains and not records:
             raise UserError(
                 f"a report needs at least one finished run, but study `{manifest.study}` in "
                 f"{folder} has none; run the study first"
             )
-        rows = [
-            {"arm": arm.name, "fold": record.key.fold, **asdict(case)}
-            for arm, record in records
-            for case in store.cases(record.key)
-        ]
-        latencies = [asdict(record) for record in store.latencies(manifest.study)]
-        invocations = tuple(store.invocations(manifest.study))
+        return StudyRecords(
+            manifest=manifest,
+            invocations=tuple(store.invocations(manifest.study)),
+            runs=pd.DataFrame([_run_row(*pair) for pair in records], columns=_RUN_COLUMNS),
+            cases=_judged(_rows(store, "cases", records), records),
+            surfaces=_rows(store, "surfaces", records),
+            objects=_rows(store, "objects", records),
+            edges=_rows(store, "edges", records),
+            traces=_rows(store, "traces", records),
+            curves=_curves(records),
+            latencies=pd.DataFrame(
+                [asdict(record) for record in store.latencies(manifest.study)],
+                columns=_LATENCY_COLUMNS,
+            ),
+            missing=_missing(manifest, records),
+            overlays=_file_of(folder, overlays_name(manifest.study), read_overlays),
+            feature_maps=_file_of(folder, feature_maps_name(manifest.study), read_feature_maps),
+            empty=empty,
+        )
     finally:
         store.close()
-    path = folder / "overlays.npz"
-    done = {(arm.name, record.key.fold) for arm, record in records}
-    promised = [(a.name, f) for a in manifest.arms for f in range(manifest.folds["num_folds"])]
-    return StudyRecords(
-        manifest=manifest,
-        invocations=invocations,
-        runs=pd.DataFrame([_run_row(*pair) for pair in records], columns=_RUN_COLUMNS),
-        cases=pd.DataFrame(rows, columns=_CASE_COLUMNS),
-        curves=_curves(records),
-        latencies=pd.DataFrame(latencies, columns=_LATENCY_COLUMNS),
-        missing=tuple(pair for pair in promised if pair not in done),
-        overlays=read_overlays(path) if path.is_file() else None,
-    )
+
+
+def study_names(folder: Path) -> list[str]:
+    """The studies whose records lie in a folder, in alphabetical order."""
+    store = RecordStore.open_folder(folder, must_exist=True)
+    try:
+        return store.studies()
+    finally:
+        store.close()
 
 
 def incomplete_line(study: StudyRecords) -> str | None:
     """The loud line of an interrupted study, or None when nothing is missing."""
     if not study.missing:
         return None
-    named = ", ".join(f"{study.titles[arm]} fold {fold}" for arm, fold in study.missing)
-    promised = len(study.arms) * study.num_folds
+    several = study.manifest.num_seeds > 1
+    named = ", ".join(
+        f"{study.titles[arm]} fold {fold}{f' seed {seed}' if several else ''}"
+        for arm, seed, fold in study.missing
+    )
+    promised = study.num_runs
     return (
         f"incomplete: {len(study.missing)} of {promised} runs are missing: {named}. Means are over "
-        "the folds that are there, paired differences over the folds that both arms have."
+        "the runs that are there, paired differences over those that both arms have."
     )
 
 
@@ -191,12 +234,12 @@ def _manifest(store: RecordStore, folder: Path, study: str | None) -> StudyManif
     return manifest
 
 
-def _arm_runs(store: RecordStore, manifest: StudyManifest) -> list[tuple[ArmEntry, RunRecord]]:
+def _arm_runs(store: RecordStore, manifest: StudyManifest) -> list[_ArmRun]:
     records = store.runs(
         dataset_hash=manifest.dataset_hash,
         split_hash=manifest.split_hash,
         recipe_id=manifest.recipe_id,
-        seed=manifest.seed,
+        seeds=manifest.seeds,
         numbers_version=manifest.numbers_version,
     )
     return [(a, r) for a in manifest.arms for r in records if r.key.spec_id == a.spec_id]
@@ -224,9 +267,71 @@ def machine_line(machine: dict[str, object]) -> str:
         return ", ".join(f"{key} {value}" for key, value in machine.items())
 
 
-def _curves(records: list[tuple[ArmEntry, RunRecord]]) -> pd.DataFrame:
+def _missing(
+    manifest: StudyManifest, records: Sequence[_ArmRun]
+) -> tuple[tuple[str, int, int], ...]:
+    if not manifest.trains:
+        return ()
+    done = {(arm.name, record.key.seed, record.key.fold) for arm, record in records}
+    promised = [
+        (arm.name, seed, fold)
+        for arm in manifest.arms
+        for seed in manifest.seeds
+        for fold in range(manifest.folds["num_folds"])
+    ]
+    return tuple(run for run in promised if run not in done)
+
+
+def _rows(store: RecordStore, kind: RowKind, records: Sequence[_ArmRun]) -> pd.DataFrame:
+    """Rows of one kind of all runs; texts that repeat are categories, so that millions fit."""
+    names = row_fields(kind)
+    frames: list[pd.DataFrame] = []
+    for arm, record in records:
+        rows = store.rows(kind, record.key)
+        if rows:
+            frame = pd.DataFrame.from_records(rows, columns=names)
+            frame.insert(0, "arm", arm.name)
+            frame.insert(1, "fold", record.key.fold)
+            frame.insert(2, "seed", record.key.seed)
+            frames.append(_categorised(frame))
+    if not frames:
+        return pd.DataFrame(columns=["arm", "fold", "seed", *names])
+    for name in set(_REPEATED) & set(frames[0].columns):
+        union = union_categoricals([frame[name] for frame in frames])
+        ends = np.cumsum([len(frame) for frame in frames])
+        for frame, codes in zip(frames, np.split(union.codes, ends[:-1]), strict=True):
+            frame[name] = pd.Categorical.from_codes(codes, dtype=union.dtype)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _judged(cases: pd.DataFrame, records: Sequence[_ArmRun]) -> pd.DataFrame:
+    outputs = {
+        (arm.name, record.key.fold, record.key.seed): record.primary_output
+        for arm, record in records
+    }
+    judged = pd.Series(False, index=cases.index)
+    for output in set(outputs.values()):
+        runs = [run for run, name in outputs.items() if name == output]
+        inside = pd.MultiIndex.from_frame(cases[["arm", "fold", "seed"]]).isin(runs)
+        judged |= inside & cases["output"].eq(output).to_numpy()
+    return cases.assign(judged=judged)
+
+
+def _categorised(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.astype(dict.fromkeys(set(_REPEATED) & set(frame.columns), "category"))
+
+
+_Read = TypeVar("_Read")
+
+
+def _file_of(folder: Path, name: str, read: Callable[[Path], _Read]) -> _Read | None:
+    path = folder / name
+    return read(path) if path.is_file() else None
+
+
+def _curves(records: list[_ArmRun]) -> pd.DataFrame:
     rows = [
-        {"arm": arm.name, "fold": record.key.fold, **asdict(epoch)}
+        {"arm": arm.name, "fold": record.key.fold, "seed": record.key.seed, **asdict(epoch)}
         for arm, record in records
         for epoch in record.curve
     ]

@@ -1,8 +1,4 @@
-"""From pixel counts to scores: Dice and IoU per case, per fold, and pooled.
-
-One rule for empty masks, printed with every table: a case whose reference *and* prediction are
-empty has no score (NaN) and leaves the mean; an empty reference with a false positive scores 0.
-"""
+"""From pixel counts to scores: per case, per run, and pooled, under a rule for empty masks."""
 
 from __future__ import annotations
 
@@ -12,51 +8,66 @@ from typing import Literal
 import pandas as pd
 
 from reports.records import StudyRecords
-from unetpp.metrics.overlap import dice, iou
+from unetpp.metrics.overlap import METRICS, EmptyPolicy, score
 
-Metric = Literal["dice", "iou"]
-FORMULAS: dict[Metric, str] = {
-    "dice": "Dice = 2 TP / (2 TP + FP + FN)",
-    "iou": "IoU = TP / (TP + FP + FN)",
-}
-
-
-_METRICS = {"dice": dice, "iou": iou}
+Metric = Literal["dice", "iou", "precision", "recall", "specificity"]
+FORMULAS = {name: f"{metric.label} = {metric.formula}" for name, metric in METRICS.items()}
 
 
 def primary_cases(study: StudyRecords) -> pd.DataFrame:
     """The rows of `study.cases` under the output by which each run is judged."""
-    primary = study.runs[["arm", "fold", "primary_output"]]
-    joined = study.cases.merge(primary, on=["arm", "fold"])
-    kept = joined[joined["output"] == joined["primary_output"]]
-    return kept.drop(columns="primary_output").reset_index(drop=True)
+    return study.cases[study.cases["judged"]].reset_index(drop=True)
 
 
-def case_scores(cases: pd.DataFrame, metric: Metric) -> pd.Series:
-    """One score per row of counts, on the same index; NaN under the rule for empty masks."""
-    values = _METRICS[metric](cases["tp"], cases["fp"], cases["fn"])
-    return pd.Series(values, index=cases.index, name=metric)
+def output_cases(study: StudyRecords, arm: str, output: str) -> pd.DataFrame:
+    """The rows of `study.cases` of one output of one arm."""
+    cases = study.cases
+    return cases[(cases["arm"] == arm) & (cases["output"] == output)]
 
 
-def fold_scores(cases: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+def case_scores(cases: pd.DataFrame, metric: Metric, *, empty: EmptyPolicy) -> pd.Series:
+    """One score per row of counts, on the same index; NaN where the rule for empty masks says so."""
+    counts = (cases[name].to_numpy() for name in ("tp", "fp", "fn", "tn"))
+    return pd.Series(score(metric, *counts, empty=empty), index=cases.index, name=metric)
+
+
+def fold_scores(cases: pd.DataFrame, metric: Metric, *, empty: EmptyPolicy) -> pd.DataFrame:
     """Mean over the cases of each held-out fold.
 
     Args:
         cases: rows of one output a run, see `primary_cases`; with several classes, every (case,
             class) counts once.
         metric: which score.
+        empty: the rule for empty masks.
 
     Returns:
-        Frame [arm, fold]; NaN where the fold is missing or none of its cases has a score.
+        Frame [arm, (seed, fold)]; NaN where the run is missing or none of its cases has a score.
     """
-    scored = cases.assign(score=case_scores(cases, metric))
-    return scored.pivot_table(
-        index="arm", columns="fold", values="score", aggfunc="mean", dropna=False
-    )
+    scored = cases[["arm", "seed", "fold"]].assign(score=case_scores(cases, metric, empty=empty))
+    means = scored.groupby(["arm", "seed", "fold"], observed=True)["score"].mean()
+    frame = means.unstack(["seed", "fold"]).sort_index(axis="columns")
+    frame.index = frame.index.astype(object)
+    return frame
+
+
+def judged_scores(study: StudyRecords, metric: Metric) -> pd.DataFrame:
+    """`fold_scores` of the output by which each run is judged."""
+    return fold_scores(primary_cases(study), metric, empty=study.empty)
+
+
+def pooled_scores(cases: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """The metric of the summed counts of each arm and class, which no single case decides.
+
+    Returns:
+        Frame [arm, class]; NaN where the sums are 0/0.
+    """
+    sums = cases.groupby(["arm", "label"], observed=True)[["tp", "fp", "fn", "tn"]].sum()
+    values = case_scores(sums, metric, empty="nan")
+    return values.unstack("label")
 
 
 def scored_folds(scores: pd.DataFrame, arm: str) -> pd.Series:
-    """Scores of one arm by fold, from `fold_scores`, without the folds that have none."""
+    """Scores of one arm by (seed, fold), from `fold_scores`, without the runs that have none."""
     if arm not in scores.index:
         return pd.Series(dtype="float64")
     return scores.transpose()[arm].dropna()
@@ -69,7 +80,7 @@ class EmptyCount:
     Attributes:
         num_cases: cases that were scored by at least one run.
         num_empty: of these, cases without foreground in the reference.
-        left_out: fewest and most cases that an arm leaves out (empty prediction too).
+        left_out: fewest and most (case, class, run) that an arm leaves out.
     """
 
     num_cases: int
@@ -77,11 +88,11 @@ class EmptyCount:
     left_out: tuple[int, int]
 
 
-def count_empty(cases: pd.DataFrame) -> EmptyCount:
+def count_empty(cases: pd.DataFrame, *, empty: EmptyPolicy) -> EmptyCount:
     """Count over rows of one output a run, see `primary_cases`."""
     reference = cases["tp"] + cases["fn"]
-    unscored = (reference + cases["fp"]).eq(0)
-    per_arm = unscored.groupby(cases["arm"]).sum()
+    unscored = case_scores(cases, "dice", empty=empty).isna()
+    per_arm = unscored.groupby(cases["arm"], observed=True).sum()
     return EmptyCount(
         num_cases=int(cases["case"].nunique()),
         num_empty=int(cases.loc[reference.eq(0), "case"].nunique()),

@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from reports.records import StudyRecords
-from reports.scores import FORMULAS, count_empty, fold_scores, primary_cases, scored_folds
+from reports.scores import (
+    FORMULAS,
+    count_empty,
+    fold_scores,
+    judged_scores,
+    primary_cases,
+    scored_folds,
+)
 from reports.statistics import corrected_resampled_t, holm
 from unetpp.budget import count_parameters
 from unetpp.grid import prune_to_head
@@ -33,8 +40,7 @@ def result_rows(study: StudyRecords) -> pd.DataFrame:
     (paired by fold against the baseline, Nadeau-Bengio); p_holm (over all arms but the
     baseline); train_hours (sum over folds).
     """
-    cases = primary_cases(study)
-    dice, iou = fold_scores(cases, "dice"), fold_scores(cases, "iou")
+    dice, iou = judged_scores(study, "dice"), judged_scores(study, "iou")
     rows: list[dict[str, object]] = []
     for arm in study.arms:
         runs = study.runs[study.runs["arm"] == arm.name]
@@ -61,7 +67,7 @@ def result_rows(study: StudyRecords) -> pd.DataFrame:
 
 def differences(study: StudyRecords, arm: str) -> pd.Series:
     """Dice of `arm` minus Dice of the baseline, one a fold that both have; the index is the fold."""
-    return _differences(fold_scores(primary_cases(study), "dice"), arm, study.manifest.baseline)
+    return _differences(judged_scores(study, "dice"), arm, study.manifest.baseline)
 
 
 def head_rows(study: StudyRecords) -> pd.DataFrame:
@@ -77,7 +83,10 @@ def head_rows(study: StudyRecords) -> pd.DataFrame:
         primary = set(study.runs.loc[study.runs["arm"] == arm.name, "primary_output"])
         for output in outputs if arm.deep_supervision else ():
             kept = cases[cases["output"] == output]
-            dice, iou = fold_scores(kept, "dice"), fold_scores(kept, "iou")
+            dice, iou = (
+                fold_scores(kept, "dice", empty=study.empty),
+                fold_scores(kept, "iou", empty=study.empty),
+            )
             rows.append(
                 {
                     "arm": arm.name,
@@ -140,7 +149,7 @@ def ranks(rows: pd.DataFrame, column: str) -> pd.Series:
 def caption(study: StudyRecords) -> list[str]:
     """The sentences below the table: definitions, what ± is, tests and their family, counts."""
     rows = result_rows(study)
-    empty = count_empty(primary_cases(study))
+    empty = count_empty(primary_cases(study), empty=study.empty)
     data = study.manifest.dataset
     fewest, most = empty.left_out
     left_out = f"{fewest}" if fewest == most else f"{fewest} to {most}"

@@ -9,7 +9,7 @@ from typing import Any
 from reports.depth import depth_rows
 from reports.depth_texts import depth_verdict
 from reports.records import StudyRecords, most_nested, same_grid
-from reports.scores import case_scores, fold_scores, primary_cases, scored_folds
+from reports.scores import case_scores, judged_scores, primary_cases, scored_folds
 from reports.statistics import ResampledT, corrected_resampled_t
 from reports.tables import ALPHA, differences, num_decimals, result_rows
 
@@ -71,7 +71,7 @@ def _price(study: StudyRecords, rows: dict[str, _Row], arm: str) -> list[str]:
     if not len(values):
         return []
     cases = primary_cases(study)
-    scored = cases.assign(dice=case_scores(cases, "dice"))
+    scored = cases.assign(dice=case_scores(cases, "dice", empty=study.empty))
     table = scored.pivot_table(index=["case", "fold"], columns="arm", values="dice")
     paired = table[[arm, baseline]].dropna()
     lost = int((paired[arm] < paired[baseline]).sum())
@@ -86,7 +86,7 @@ def _price(study: StudyRecords, rows: dict[str, _Row], arm: str) -> list[str]:
 
 def _controls(study: StudyRecords, arm: str, digits: int) -> list[str]:
     """The arm against the baseline's grid at other widths: outside the Holm family, not tested."""
-    dice, base = fold_scores(primary_cases(study), "dice"), study.titles[study.manifest.baseline]
+    dice, base = judged_scores(study, "dice"), study.titles[study.manifest.baseline]
     sentences: list[str] = []
     for control in same_grid(study):
         values = (scored_folds(dice, arm) - scored_folds(dice, control.name)).dropna()

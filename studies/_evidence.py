@@ -1,29 +1,66 @@
-"""What is made of the trained networks besides their scores: latencies and overlays."""
+"""What is made of the trained networks besides their scores: latencies, pictures, lost skips."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from reports.overlays import Overlays, choose_cases
-from reports.records import load_study
+from reports.feature_map_file import feature_maps_name, write_feature_maps
+from reports.overlay_file import overlays_name
+from reports.overlays import write_overlays
 from studies._names import by
+from studies._pictures import draw_overlays
 from studies._prepare import Prepared
 from studies._progress import Reporter
-from unetpp.data.datasets import Dataset
 from unetpp.models.cost import count_macs, count_trainable, measure_latency
 from unetpp.models.unetpp import UNetPlusPlus, prune
 from unetpp.records import LatencyRecord
-from unetpp.run import load_run, predict_case
+from unetpp.run import held_out_of, load_run
 from unetpp.store import RecordStore
 from unetpp.training.device import machine_of
+from unetpp.training.scoring import score_without_edge
 
 _LATENCY_ROUNDS = 15
 _LATENCY_CALLS = 7
-# Pixels of a side of a picture whose cases differ in size.
-_SHOWN_SIDE = 256
+
+
+def take_evidence(ready: Prepared, store: RecordStore, folder: Path, reporter: Reporter) -> None:
+    """Everything that the study measures beside the scores of its runs, as far as it is not there."""
+    probes = ready.study.probes
+    if "latency" in probes:
+        time_networks(ready, store, reporter)
+    if "edges" in probes:
+        score_without_edges(ready, store, reporter)
+    if "pictures" in probes:
+        overlays = draw_overlays(ready, folder)
+        if overlays is not None:
+            write_overlays(folder / overlays_name(ready.study.name), overlays)
+    if "feature_maps" in probes:
+        from studies._feature_maps import map_top_path
+
+        maps = map_top_path(ready, folder)
+        if maps is not None:
+            write_feature_maps(folder / feature_maps_name(ready.study.name), maps)
+
+
+def score_without_edges(ready: Prepared, store: RecordStore, reporter: Reporter) -> None:
+    """Score the baseline's trained networks without each of their skips."""
+    spec = ready.specs[ready.study.baseline]
+    benches = [replace(ready.bench, seed=seed) for seed in ready.manifest.seeds]
+    runs = [(bench, fold) for bench in benches for fold in range(bench.folds.num_folds)]
+    edges = {f"{source}>{target}": (source, target) for source, target in spec.skips}
+    with reporter.counting("taking out skips") as on_done:
+        for number, (bench, fold) in enumerate(runs):
+            key = bench.key(spec, fold)
+            missing = edges.keys() - store.edges_removed(key)
+            if missing:
+                model, feed, threshold = held_out_of(bench, spec, fold)
+                for name in sorted(missing):
+                    counts = score_without_edge(model, feed, edges[name], threshold=threshold)
+                    store.add_edge_counts(key, counts)
+            on_done(number + 1, len(runs))
 
 
 def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> None:
@@ -77,64 +114,6 @@ def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> No
     )
 
 
-def draw_overlays(ready: Prepared, folder: Path) -> Overlays | None:
-    """Images, masks and every arm's prediction of the cases that the report's rule chooses.
-
-    None when no case has a score, because truth and prediction are empty everywhere.
-    """
-    bench = ready.bench
-    chosen = choose_cases(load_study(folder, ready.study.name))
-    if not chosen:
-        return None
-    pictures = [
-        _picture(
-            bench.dataset,
-            choice.case,
-            [predict_case(bench, spec, choice.fold, choice.case) for spec in ready.specs.values()],
-        )
-        for choice in chosen
-    ]
-    return Overlays(
-        case_ids=tuple(choice.case for choice in chosen),
-        reasons=tuple(choice.reason for choice in chosen),
-        arms=tuple(ready.specs),
-        images=np.stack([image for image, _, _ in pictures]),
-        masks=np.stack([mask for _, mask, _ in pictures]),
-        predictions=np.stack([predictions for _, _, predictions in pictures]),
-    )
-
-
-def _picture(
-    dataset: Dataset, case: str, predictions: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A case as it is shown: image uint8 [H, W, 3], mask [H, W], one prediction an arm [a, H, W].
-
-    Of a volume it is the slice across the last axis with the most foreground. Cases of different
-    sizes are brought to one for the eye, masks by their nearest pixel.
-    """
-    position = dataset.case_ids.index(case)
-    image, mask = dataset.arrays.image(position), _one_plane(dataset.arrays.mask(position))
-    found = np.stack([_one_plane(prediction) for prediction in predictions])
-    if mask.ndim == 3:
-        best = int((mask > 0).sum(axis=(0, 1)).argmax())
-        image, mask, found = image[..., best], mask[..., best], found[..., best]
-    image = _displayable(image)
-    if dataset.shape is None:
-        rows, columns = ((np.arange(_SHOWN_SIDE) * side) // _SHOWN_SIDE for side in mask.shape)
-        image = image[rows][:, columns]
-        mask = mask[rows][:, columns]
-        found = found[:, rows][:, :, columns]
-    return image, mask, found
-
-
-def _one_plane(mask: np.ndarray) -> np.ndarray:
-    """Class indices [*S] of a mask [M, *S]; where classes overlap, the last is on top."""
-    if len(mask) == 1:
-        return mask[0]
-    order = np.arange(1, len(mask) + 1, dtype=np.uint8).reshape(-1, *(1,) * (mask.ndim - 1))
-    return (order * (mask > 0)).max(axis=0)
-
-
 def _stand_alone_networks(ready: Prepared) -> dict[tuple[str, str], UNetPlusPlus]:
     """(arm, output) -> the network that yields it, with the weights of the first fold."""
     networks: dict[tuple[str, str], UNetPlusPlus] = {}
@@ -151,11 +130,3 @@ def _stand_alone_networks(ready: Prepared) -> dict[tuple[str, str], UNetPlusPlus
                 assert same, "pruning must not change the head"
         networks |= {(arm, f"L{depth}"): network for depth, network in pruned.items()}
     return networks
-
-
-def _displayable(image: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] of [C, H, W], with its intensities stretched over the whole range."""
-    low, high = image.min(), image.max()
-    stretched = np.round(255 * (image - low) / max(high - low, 1e-6)).astype(np.uint8)
-    colour = stretched[:3] if len(stretched) >= 3 else stretched[[0, 0, 0]]
-    return np.ascontiguousarray(np.moveaxis(colour, 0, 2))

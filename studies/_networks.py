@@ -141,7 +141,7 @@ def _recorded(folder: Path) -> Iterator[tuple[str, str]]:
                     dataset_hash=manifest.dataset_hash,
                     split_hash=manifest.split_hash,
                     recipe_id=manifest.recipe_id,
-                    seed=manifest.seed,
+                    seeds=manifest.seeds,
                     numbers_version=manifest.numbers_version,
                 ):
                     yield record.key.spec_id, record.spec

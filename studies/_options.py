@@ -35,6 +35,15 @@ Encoder = Annotated[
         help="plain (the paper's) or a timm model that gives feature maps, such as resnet18.",
     ),
 ]
+Encoders = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="plain (the paper's) or a timm model that gives feature maps, such as resnet18; "
+        "several for the study backbones: A,B,.. Default: that of the study.",
+    ),
+]
 EncoderWeights = Annotated[
     str | None,
     typer.Option(
@@ -78,6 +87,22 @@ Normalise = Annotated[
 ]
 Seed = Annotated[
     int, typer.Option(metavar="N", min=0, help="Seed of folds, training and embedded data.")
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Train every arm N times a fold, with seeds counting up from --seed.",
+    ),
+]
+Empty = Annotated[
+    Literal["nan", "one", "drop_empty_gt"],
+    typer.Option(
+        metavar="RULE",
+        help="Score of a case with nothing to find: nan (left out where nothing was found either), "
+        "one (then it is 1), drop_empty_gt (always left out).",
+    ),
 ]
 Device = Annotated[
     str | None,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from studies._names import by, pick
 from studies._progress import Reporter
-from studies._study import Arm, Frame, Setting, Study
+from studies._study import Arm, Frame, Scale, Scope, Setting, Study, arms_in
 from unetpp import provenance
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds, make_folds
@@ -24,14 +24,13 @@ from unetpp.data.phantoms import make_phantoms
 from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
 from unetpp.grid import plain_encoder
-from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.encoders import describe_encoder, trained_scale, weights_fingerprint
-from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import AUGMENTATIONS, Normalisation, TrainRecipe
 from unetpp.records import ArmEntry, StudyManifest
-from unetpp.run import NUMBERS_VERSION, Bench
+from unetpp.run import NUMBERS_VERSION, OBSERVED, Bench
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
+from unetpp.training.costs import costs_of
 from unetpp.training.device import resolve_device, supports_bf16
 from unetpp.training.feed import Feed
 
@@ -48,13 +47,43 @@ class Prepared:
 
 def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
     """Check names and data, make or read the folds, and describe every arm's network."""
-    names = [arm.name for arm in study.arms]
-    chosen = {study.baseline, *(pick(name, names, what="`arms`") for name in setting.arms or names)}
+    _check_encoders(study, setting)
+    arms = arms_in(study, Scope(depth=setting.scale.depth, encoders=setting.encoders))
+    names = [arm.name for arm in arms]
+    wanted = {study.baseline, *(pick(name, names, what="`arms`") for name in setting.arms or names)}
+    chosen = tuple(arm for arm in arms if arm.name in wanted)
     bench, frame = prepare_bench(setting, reporter)
-    specs = {arm.name: arm.network(frame) for arm in study.arms if arm.name in chosen}
+    bench = replace(bench, observed=tuple(name for name in OBSERVED if name in study.probes))
+    frames = {name: _with_encoder(frame, name, setting.scale) for name in setting.encoders}
+    specs = {arm.name: arm.network(frames[arm.encoder or setting.encoder]) for arm in chosen}
     return Prepared(
-        study=study, bench=bench, specs=specs, manifest=_manifest(study, bench, specs, setting)
+        study=study,
+        bench=bench,
+        specs=specs,
+        manifest=_manifest(study, chosen, bench, specs, setting),
     )
+
+
+def _check_encoders(study: Study, setting: Setting) -> None:
+    if len(setting.encoders) > 1 and len(study.encoders) == 1:
+        raise UserError(
+            f"the arms of {study.name} share one encoder, but --encoder names "
+            f"{len(setting.encoders)}; name one, or run the study backbones"
+        )
+    if len(set(setting.encoders)) < len(setting.encoders):
+        raise UserError(
+            f"every encoder is an arm once, but --encoder is {','.join(setting.encoders)}; "
+            "name each once"
+        )
+
+
+def _with_encoder(frame: Frame, name: str, scale: Scale) -> Frame:
+    encoder = (
+        plain_encoder(scale.depth, width=scale.width)
+        if name == "plain"
+        else describe_encoder(name, depth=scale.depth)
+    )
+    return replace(frame, encoder=encoder)
 
 
 def prepare_bench(setting: Setting, reporter: Reporter) -> tuple[Bench, Frame]:
@@ -62,16 +91,11 @@ def prepare_bench(setting: Setting, reporter: Reporter) -> tuple[Bench, Frame]:
     scale = setting.scale
     device = resolve_device(setting.device)
     weights, fingerprint = _encoder_weights(setting)
-    frame_encoder = (
-        plain_encoder(scale.depth, width=scale.width)
-        if setting.encoder == "plain"
-        else describe_encoder(setting.encoder, depth=scale.depth)
-    )
     augmentation = AUGMENTATIONS[pick(setting.augment, AUGMENTATIONS, what="`--augment`")]
     dataset = load_data(setting, reporter)
     folds = _frozen_folds(dataset, setting)
     frame = Frame(
-        encoder=frame_encoder,
+        encoder=plain_encoder(scale.depth, width=scale.width),
         in_channels=dataset.in_channels,
         widths=tuple(scale.width * 2**level for level in range(scale.depth)),
         classes=dataset.labels.num_logits,
@@ -100,7 +124,7 @@ def prepare_bench(setting: Setting, reporter: Reporter) -> tuple[Bench, Frame]:
         weights_folder=setting.out / "weights",
         revision=provenance.source_revision(),
     )
-    return bench, frame
+    return bench, _with_encoder(frame, setting.encoder, scale)
 
 
 def load_data(setting: Setting, reporter: Reporter) -> Dataset:
@@ -116,7 +140,7 @@ def keep_promise(store: RecordStore, ready: Prepared, folder: Path) -> None:
     """Freeze the manifest and the folds at the first start; refuse other ones later."""
     kept = store.manifest(ready.study.name)
     if kept is None:
-        write_folds(ready.bench.folds, folder / "folds.json")
+        _keep_folds(ready.bench.folds, folder)
         store.put_manifest(ready.manifest)
         return
     differences = manifest_differences(kept, ready.manifest)
@@ -125,6 +149,16 @@ def keep_promise(store: RecordStore, ready: Prepared, folder: Path) -> None:
             f"a study folder holds one setting, but {folder} was made with another "
             f"({'; '.join(differences)}); give the same setting or a new --out"
         )
+
+
+def _keep_folds(folds: Folds, folder: Path) -> None:
+    path = folder / "folds.json"
+    if path.is_file() and read_folds(path).hash != folds.hash:
+        raise UserError(
+            f"studies in one folder share their data and folds, but {folder} holds others "
+            f"({_scheme_text(read_folds(path))}); give the same --data and folds, or another --out"
+        )
+    write_folds(folds, path)
 
 
 def manifest_differences(kept: StudyManifest, wanted: StudyManifest) -> list[str]:
@@ -138,7 +172,7 @@ def manifest_differences(kept: StudyManifest, wanted: StudyManifest) -> list[str
 
 
 def _encoder_weights(setting: Setting) -> tuple[Path | str | None, str | None]:
-    if setting.encoder_rate != 1 and setting.encoder == "plain":
+    if setting.encoder_rate != 1 and "plain" in setting.encoders:
         raise UserError(
             "`--encoder-rate` needs an encoder from timm, but the encoder is plain; "
             "add, for example, --encoder resnet18"
@@ -150,13 +184,18 @@ def _encoder_weights(setting: Setting) -> tuple[Path | str | None, str | None]:
         )
     if setting.encoder_weights is None:
         return None, None
-    if setting.encoder == "plain":
+    if "plain" in setting.encoders:
         raise UserError(
             "`--encoder-weights` needs an encoder from timm, but the encoder is plain; "
             "add, for example, --encoder resnet18"
         )
     if setting.encoder_weights == "hub":
         return "hub", "hub"
+    if len(setting.encoders) > 1:
+        raise UserError(
+            "`--encoder-weights` is a file of one encoder, but --encoder names "
+            f"{len(setting.encoders)}; give hub, or one encoder"
+        )
     file = Path(setting.encoder_weights)
     return file, weights_fingerprint(file)
 
@@ -164,12 +203,18 @@ def _encoder_weights(setting: Setting) -> tuple[Path | str | None, str | None]:
 def _normalisation(setting: Setting) -> Normalisation:
     if setting.normalise != "fixed":
         return Normalisation(kind=setting.normalise)
-    if setting.encoder == "plain":
+    if "plain" in setting.encoders:
         raise UserError(
             "`--normalise fixed` is what a pretrained encoder was trained with, but the encoder is "
             "plain; add, for example, --encoder resnet18, or normalise by case"
         )
-    mean, deviation = trained_scale(setting.encoder)
+    scales = {trained_scale(name) for name in setting.encoders}
+    if len(scales) > 1:
+        raise UserError(
+            "`--normalise fixed` is what the encoders were trained with, but these were trained with "
+            f"{len(scales)} scales; normalise by case"
+        )
+    mean, deviation = next(iter(scales))
     return Normalisation(kind="fixed", mean=mean, deviation=deviation)
 
 
@@ -245,12 +290,14 @@ def _plan(dataset: Dataset, setting: Setting) -> SplitPlan:
 
 
 def _manifest(
-    study: Study, bench: Bench, specs: Mapping[str, GridSpec], setting: Setting
+    study: Study,
+    arms: Sequence[Arm],
+    bench: Bench,
+    specs: Mapping[str, GridSpec],
+    setting: Setting,
 ) -> StudyManifest:
     dataset, folds = bench.dataset, bench.folds
-    entries = tuple(
-        _entry(arm, specs[arm.name], shape=bench.shape) for arm in study.arms if arm.name in specs
-    )
+    entries = tuple(_entry(arm, specs[arm.name], bench, setting.encoder) for arm in arms)
     return StudyManifest(
         study=study.name,
         question=study.question,
@@ -264,6 +311,8 @@ def _manifest(
         folds=fold_facts(bench, setting),
         seed=bench.seed,
         numbers_version=NUMBERS_VERSION,
+        num_seeds=setting.scale.num_seeds,
+        trains=study.trains,
     )
 
 
@@ -313,6 +362,7 @@ def _flat(manifest: StudyManifest) -> dict[str, Any]:
         **data,
         **networks,
         "seed": manifest.seed,
+        "seeds": manifest.num_seeds,
         "augmentation": json.dumps(json.loads(manifest.recipe)["augmentation"]),
         "content of the data": manifest.dataset_hash[:12],
         "folds": manifest.split_hash[:12],
@@ -320,15 +370,14 @@ def _flat(manifest: StudyManifest) -> dict[str, Any]:
     }
 
 
-def _entry(arm: Arm, spec: GridSpec, *, shape: tuple[int, ...]) -> ArmEntry:
-    """The arm as it is promised; its network is built and run once to count its cost.
+def _entry(arm: Arm, spec: GridSpec, bench: Bench, encoder: str) -> ArmEntry:
+    """The arm as it is promised; nothing is trained to know its cost.
 
     Raises:
         UserError: when an encoder from timm cannot eat images of this size.
     """
-    model = UNetPlusPlus(spec)
     try:
-        macs = count_macs(model, in_channels=spec.in_channels, shape=shape)
+        costs = costs_of(spec, bench.recipe, bench.shape, device=bench.device)
     except UserError:
         raise
     except (RuntimeError, AssertionError, ValueError) as error:
@@ -336,15 +385,20 @@ def _entry(arm: Arm, spec: GridSpec, *, shape: tuple[int, ...]) -> ArmEntry:
             raise
         reason = " ".join(str(error).split())[:120]
         raise UserError(
-            f"the encoder must take images of {by(shape)}, but {spec.encoder.name} does not "
+            f"the encoder must take images of {by(bench.shape)}, but {spec.encoder.name} does not "
             f"({reason}); choose another --size or --encoder"
         ) from error
     return ArmEntry(
         name=arm.name,
-        label=arm.label,
+        label=arm.label_3d or arm.label if spec.spatial_dims == 3 else arm.label,
         deep_supervision=spec.deep_supervision,
         spec_id=spec.id,
         spec=spec.to_json(),
-        num_parameters=count_trainable(model),
-        macs=macs,
+        num_parameters=costs.parameters,
+        macs=costs.macs,
+        levels={
+            factor: level or encoder if factor == "encoder" else level
+            for factor, level in arm.levels.items()
+        },
+        training_memory=costs.training_memory,
     )

@@ -74,6 +74,10 @@ class Reporter:
             self.say(f"{tally.describe(event)}  {tally.share:4.0%}  ETA {tally.eta}")
 
 
+# Arm, fold, seed.
+_Run = tuple[str, int, int | None]
+
+
 class Tally:
     """How much of a study's training is done, and how long the rest will take.
 
@@ -82,6 +86,7 @@ class Tally:
         labels: arm -> its name for people.
         weights: arm -> cost of one fold, in any unit: the ETA assumes time in proportion.
         num_folds, epochs: of every arm.
+        num_seeds: with which every fold is trained.
     """
 
     def __init__(
@@ -92,19 +97,20 @@ class Tally:
         weights: Mapping[str, float],
         num_folds: int,
         epochs: int,
+        num_seeds: int = 1,
     ) -> None:
         self.study = study
         self._labels, self._weights = labels, weights
-        self._num_folds, self._epochs = num_folds, epochs
-        self._total = num_folds * sum(weights.values())
-        self._epochs_done: dict[tuple[str, int], int] = {}
-        self._losses: dict[tuple[str, int], float] = {}
+        self._num_folds, self._num_seeds, self._epochs = num_folds, num_seeds, epochs
+        self._total = num_folds * num_seeds * sum(weights.values())
+        self._epochs_done: dict[_Run, int] = {}
+        self._losses: dict[_Run, float] = {}
         self._reused = 0.0
         self._begin = time.monotonic()
 
     def add(self, event: FoldProgress) -> None:
         """Take note of an event."""
-        key = (event.arm, event.fold)
+        key = (event.arm, event.fold, event.seed)
         if event.log is None:
             known = self._epochs_done.get(key) == self._epochs
             self._epochs_done[key] = self._epochs
@@ -131,8 +137,10 @@ class Tally:
 
     def describe(self, event: FoldProgress, *, gap: str = "  ") -> str:
         """Study, arm, fold, epoch and loss, with `gap` between them, for one line."""
-        key = (event.arm, event.fold)
+        key = (event.arm, event.fold, event.seed)
         parts = [self.study, self._labels[event.arm], f"fold {event.fold + 1}/{self._num_folds}"]
+        if self._num_seeds > 1:
+            parts.append(f"seed {event.seed}")
         if event.trained:
             parts.append(f"epoch {self._epochs_done[key]}/{self._epochs}")
             parts.append(f"loss {self._losses[key]:.3f}")
@@ -144,7 +152,7 @@ class Tally:
     def _done(self) -> float:
         return sum(
             self._weights[arm] * epochs / self._epochs
-            for (arm, _), epochs in self._epochs_done.items()
+            for (arm, _, _), epochs in self._epochs_done.items()
         )
 
 

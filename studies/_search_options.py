@@ -194,7 +194,7 @@ def setting_of(options: SearchOptions) -> Setting:
         patch=parse_patch(options.patch),
         normalise=options.normalise,
         augment=options.augment,
-        encoder=options.encoder,
+        encoders=(options.encoder,),
         encoder_weights=options.encoder_weights,
         encoder_rate=options.encoder_rate,
         learning_rate=options.lr,

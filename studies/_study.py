@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,11 +53,36 @@ class Arm:
         name: as the command line and the records know it.
         label: as tables and figures print it.
         network: the arm's network inside the common frame.
+        label_3d: the label on volumes, where the field has another name; "" for `label`.
+        encoder: the frame's encoder of this arm; "" for the first that was asked for.
+        levels: factor -> level, where the study crosses several factors.
     """
 
     name: str
     label: str
     network: Callable[[Frame], GridSpec]
+    label_3d: str = ""
+    encoder: str = ""
+    levels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the number of arms of some studies depends on.
+
+    Attributes:
+        depth: of the grid.
+        encoders: names of those that were asked for; the first is that of every arm that says none.
+    """
+
+    depth: int
+    encoders: tuple[str, ...]
+
+
+# What is measured of a study beside the scores of its runs.
+# latency: of every stand-alone network; pictures: of cases that a rule chooses; feature_maps: along
+# the top skip path; edges: scores without each single skip; the last two are watched in training.
+Probe = Literal["latency", "pictures", "feature_maps", "edges", "gradient_flow", "semantic_gap"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +95,7 @@ class Scale:
         size: pixels to which every side of a case is resampled.
         num_folds, epochs, batch_size: of the cross-validation and its training.
         num_cases: of the embedded data; a folder is always taken whole.
+        num_seeds: with which every arm is trained on every fold.
     """
 
     depth: int
@@ -79,6 +105,11 @@ class Scale:
     epochs: int
     batch_size: int
     num_cases: int
+    num_seeds: int = 1
+
+
+def _no_more(_: Scope) -> tuple[Arm, ...]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +121,10 @@ class Study:
         question: one sentence that ends with a question mark.
         baseline: the arm that all others are compared with.
         arms: in the order of the table.
+        more_arms: those whose number depends on the scope; they follow.
+        encoders: asked for unless the command line names others; several only where they are arms.
+        probes: what is measured beside the scores, in this order.
+        trains: False for a study that describes its arms and trains none.
         embedded: the scale on the embedded data; minutes on two cores.
         folder: the scale on a folder of the user.
         quick: the scale that only shows that everything works; seconds.
@@ -102,11 +137,20 @@ class Study:
     embedded: Scale
     folder: Scale
     quick: Scale
+    more_arms: Callable[[Scope], tuple[Arm, ...]] = _no_more
+    encoders: tuple[str, ...] = ("plain",)
+    probes: tuple[Probe, ...] = ("latency", "pictures")
+    trains: bool = True
 
     def __post_init__(self) -> None:
-        names = [arm.name for arm in self.arms]
-        assert self.baseline in names
-        assert len(set(names)) == len(names)
+        assert self.baseline in [arm.name for arm in self.arms]
+
+
+def arms_in(study: Study, scope: Scope) -> tuple[Arm, ...]:
+    """All arms of a study, in the order of the table."""
+    arms = (*study.arms, *study.more_arms(scope))
+    assert len({arm.name for arm in arms}) == len(arms)
+    return arms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,11 +166,11 @@ class Setting:
         patch: see `TrainRecipe`.
         normalise: "case", "dataset", or "fixed" for what the timm encoder was trained with.
         augment: name of a preset in `unetpp.data.augment`.
-        encoder: "plain" or a timm model.
+        encoders: "plain" or a timm model; several only for a study whose arms they are.
         encoder_weights: None, "hub" or the path of a safetensors file.
         encoder_rate: share of the learning rate that a timm encoder gets; 0 freezes it.
         learning_rate: the peak of the schedule.
-        seed: of folds, training and embedded data.
+        seed: of folds, training and embedded data; further seeds of training count up from it.
         device: None for the first GPU, else the CPU.
         bf16: autocast where the processor has it.
         num_workers: processes that train folds.
@@ -144,7 +188,7 @@ class Setting:
     patch: tuple[int, ...] | None
     normalise: Literal["case", "dataset", "fixed"]
     augment: str
-    encoder: str
+    encoders: tuple[str, ...]
     encoder_weights: str | None
     encoder_rate: float
     learning_rate: float
@@ -153,3 +197,8 @@ class Setting:
     bf16: bool
     num_workers: int
     out: Path
+
+    @property
+    def encoder(self) -> str:
+        """The first, which is that of every arm that says none."""
+        return self.encoders[0]

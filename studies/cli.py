@@ -20,8 +20,9 @@ from studies._options import (
     DataSets,
     Depth,
     Device,
-    Encoder,
+    Empty,
     EncoderRate,
+    Encoders,
     EncoderWeights,
     Epochs,
     Folds,
@@ -34,6 +35,7 @@ from studies._options import (
     Patch,
     Repeats,
     Seed,
+    Seeds,
     Size,
     SkipEmpty,
     Slices,
@@ -131,7 +133,7 @@ def run(
     ] = None,
     depth: Depth = None,
     width: Width = None,
-    encoder: Encoder = "plain",
+    encoder: Encoders = None,
     encoder_weights: EncoderWeights = None,
     encoder_rate: EncoderRate = 1.0,
     epochs: Epochs = None,
@@ -140,6 +142,7 @@ def run(
     augment: Augment = "standard",
     normalise: Normalise = "case",
     seed: Seed = 0,
+    seeds: Seeds = None,
     layout: Layout = None,
     masks: Masks = None,
     classes: Classes = None,
@@ -170,7 +173,7 @@ def run(
     chosen = find_study(study)
     data = data or []
     scale = chosen.quick if quick else chosen.folder if data else chosen.embedded
-    changes = {"epochs": epochs, "depth": depth, "width": width}
+    changes = {"epochs": epochs, "depth": depth, "width": width, "num_seeds": seeds}
     scale = replace(scale, **{name: v for name, v in changes.items() if v is not None})
     sides = parse_sides(size, default=None if patch else (scale.size,))
     reading = None
@@ -198,7 +201,7 @@ def run(
         patch=parse_patch(patch),
         normalise=normalise,
         augment=augment,
-        encoder=encoder,
+        encoders=chosen.encoders if encoder is None else tuple(encoder.split(",")),
         encoder_weights=encoder_weights,
         encoder_rate=encoder_rate,
         learning_rate=lr,
@@ -228,15 +231,17 @@ def report(
             metavar="DIR", help="A study's or a search's folder, or one of several study folders."
         ),
     ],
+    empty: Empty = "nan",
 ) -> None:
-    """Write the report of a folder again; of several study folders in it, one report of all."""
+    """Write the report of a folder again: of all studies in it and in the folders in it, on a page."""
     import reports
 
     if reports.holds_search(folder):
-        build = reports.build_search
+        if empty != "nan":
+            warnings.warn("--empty has no effect: a search chose by its own rule", stacklevel=1)
+        _print_report(reports.build_search(folder))
     else:
-        build = reports.build_across if reports.holds_several(folder) else reports.build
-    _print_report(build(folder))
+        _print_report(reports.build(folder, empty=empty))
 
 
 @app.command()

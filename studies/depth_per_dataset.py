@@ -12,65 +12,21 @@ Expect:    a shallower network that cannot be told from the best; which one diff
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-
-from studies._study import Arm, Frame, Scale, Study
-from unetpp.errors import UserError
-from unetpp.grid import unet, unetpp
-from unetpp.spec import GridSpec
-
-_DEEPEST = 4
-
-
-def _cut(frame: Frame, depth: int) -> Frame:
-    """The frame with the levels 0..depth of its encoder, and a decoder for them."""
-    encoder = frame.encoder
-    levels = len(encoder.channels) - 1
-    if levels != _DEEPEST:
-        raise UserError(
-            f"the arms of depth_per_dataset are the depths 1 to {_DEEPEST} of one encoder, but "
-            f"--depth is {levels}; leave it out, and name depths by --arms"
-        )
-    return replace(
-        frame,
-        encoder=replace(
-            encoder,
-            channels=encoder.channels[: depth + 1],
-            strides=encoder.strides[: depth + 1],
-        ),
-        widths=frame.widths[:depth],
-    )
-
-
-def _plain(depth: int) -> Callable[[Frame], GridSpec]:
-    def network(frame: Frame) -> GridSpec:
-        cut = _cut(frame, depth)
-        return unet(cut.encoder, **cut.options)
-
-    return network
-
-
-def _nested(depth: int) -> Callable[[Frame], GridSpec]:
-    def network(frame: Frame) -> GridSpec:
-        cut = _cut(frame, depth)
-        return unetpp(cut.encoder, **cut.options)
-
-    return network
-
+from studies._presets import nested_at, plain_at
+from studies._study import Arm, Scale, Study
 
 STUDY = Study(
     name="depth_per_dataset",
     question="How deep must the network be, on each of these data sets?",
     baseline="unet_l4",
     arms=(
-        Arm(name="l1", label="L1 (both)", network=_plain(1)),
-        Arm(name="unet_l2", label="U-Net L2", network=_plain(2)),
-        Arm(name="unet_l3", label="U-Net L3", network=_plain(3)),
-        Arm(name="unet_l4", label="U-Net L4", network=_plain(4)),
-        Arm(name="unetpp_l2", label="UNet++ L2", network=_nested(2)),
-        Arm(name="unetpp_l3", label="UNet++ L3", network=_nested(3)),
-        Arm(name="unetpp_l4", label="UNet++ L4", network=_nested(4)),
+        Arm(name="l1", label="L1 (both)", network=plain_at(1)),
+        Arm(name="unet_l2", label="U-Net L2", network=plain_at(2)),
+        Arm(name="unet_l3", label="U-Net L3", network=plain_at(3)),
+        Arm(name="unet_l4", label="U-Net L4", network=plain_at(4)),
+        Arm(name="unetpp_l2", label="UNet++ L2", network=nested_at(2)),
+        Arm(name="unetpp_l3", label="UNet++ L3", network=nested_at(3)),
+        Arm(name="unetpp_l4", label="UNet++ L4", network=nested_at(4)),
     ),
     embedded=Scale(depth=4, width=8, size=64, num_folds=5, epochs=12, batch_size=8, num_cases=80),
     folder=Scale(depth=4, width=8, size=96, num_folds=5, epochs=25, batch_size=16, num_cases=0),

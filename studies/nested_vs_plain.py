@@ -1,7 +1,8 @@
 """Is a nested skip better than a plain one, on this data?
 
 The main comparison of the UNet++ paper (TMI 2019, table IV): U-Net, a wide U-Net with as many
-parameters as UNet++, UNet+ and UNet++, the last two also with deep supervision.
+parameters as UNet++, UNet+ and UNet++, the last two also with deep supervision; on volumes, the
+V-Net family of the same table.
 
 Command:   unetpp run nested_vs_plain                 the embedded data, about 3 minutes on 2 cores
            unetpp run nested_vs_plain --data DIR      your folder, 96 x 96
@@ -11,47 +12,20 @@ Expect:    differences near the seed noise; read the intervals.
 
 from __future__ import annotations
 
-from studies._study import Arm, Frame, Scale, Study
-from unetpp.budget import wide_unet
-from unetpp.grid import unet, unet_plus, unetpp
-from unetpp.spec import GridSpec
-
-
-def _unet(frame: Frame) -> GridSpec:
-    return unet(frame.encoder, **frame.options)
-
-
-def _wide_unet(frame: Frame) -> GridSpec:
-    return wide_unet(_unetpp(frame))
-
-
-def _unet_plus(frame: Frame) -> GridSpec:
-    return unet_plus(frame.encoder, **frame.options)
-
-
-def _unetpp(frame: Frame) -> GridSpec:
-    return unetpp(frame.encoder, **frame.options)
-
-
-def _unet_plus_ds(frame: Frame) -> GridSpec:
-    return unet_plus(frame.encoder, **frame.options, deep_supervision=True)
-
-
-def _unetpp_ds(frame: Frame) -> GridSpec:
-    return unetpp(frame.encoder, **frame.options, deep_supervision=True)
-
+from studies._presets import nested, nested_ds, plain, plus, plus_ds, wide
+from studies._study import Arm, Scale, Study
 
 STUDY = Study(
     name="nested_vs_plain",
     question="Is a nested skip better than a plain one, on this data?",
     baseline="unet",
     arms=(
-        Arm(name="unet", label="U-Net", network=_unet),
-        Arm(name="wide_unet", label="wide U-Net", network=_wide_unet),
-        Arm(name="unet_plus", label="UNet+", network=_unet_plus),
-        Arm(name="unetpp", label="UNet++", network=_unetpp),
-        Arm(name="unet_plus_ds", label="UNet+", network=_unet_plus_ds),
-        Arm(name="unetpp_ds", label="UNet++", network=_unetpp_ds),
+        Arm(name="unet", label="U-Net", label_3d="V-Net", network=plain),
+        Arm(name="wide_unet", label="wide U-Net", label_3d="wide V-Net", network=wide),
+        Arm(name="unet_plus", label="UNet+", label_3d="VNet+", network=plus),
+        Arm(name="unetpp", label="UNet++", label_3d="VNet++", network=nested),
+        Arm(name="unet_plus_ds", label="UNet+", label_3d="VNet+", network=plus_ds),
+        Arm(name="unetpp_ds", label="UNet++", label_3d="VNet++", network=nested_ds),
     ),
     embedded=Scale(depth=4, width=8, size=64, num_folds=5, epochs=12, batch_size=8, num_cases=80),
     folder=Scale(depth=4, width=8, size=96, num_folds=5, epochs=25, batch_size=16, num_cases=0),

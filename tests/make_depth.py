@@ -13,7 +13,7 @@ from studies._study import Frame
 from studies.depth_per_dataset import STUDY
 from unetpp.budget import count_parameters
 from unetpp.grid import plain_encoder
-from unetpp.records import ArmEntry, CaseCounts, Invocation, StudyManifest
+from unetpp.records import ArmEntry, CaseCounts, Invocation, ScoredCases, StudyManifest
 from unetpp.store import RecordStore
 
 # Dice of every arm, fold by fold: U-Net is best at L3 and L2 cannot be told from it; UNet++ needs L4.
@@ -93,7 +93,8 @@ def make_depth_study(
                 continue
             output = f"L{arm.name[-1]}"
             record = replace(make_record(manifest, arm, fold), primary_output=output)
-            store.add_run(record, [_case(fold, half, output, score) for half in (0, 1)])
+            counts = tuple(_case(fold, half, output, score) for half in (0, 1))
+            store.add_run(record, ScoredCases(counts=counts))
     store.close()
     return manifest
 

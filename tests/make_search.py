@@ -13,7 +13,7 @@ import numpy as np
 from unetpp import budget, grid
 from unetpp.metrics.overlap import dice
 from unetpp.recipe import TrainRecipe
-from unetpp.records import CaseCounts, Invocation, RunKey, RunRecord
+from unetpp.records import CaseCounts, Invocation, RunKey, RunRecord, ScoredCases
 from unetpp.searches import (
     Rerun,
     SearchLedger,
@@ -307,7 +307,7 @@ def _add_run(
     luck = 0.2 if number == WINNER and rerun.split_hash == manifest.split_hash else 0.0
     own = {WINNER: gain + luck, 13: gain / 2, 1: -0.8, 6: -1.2}.get(number, 0.0)
     counts = [_counts(int(case), f"L{spec.depth}", own, [number, seed]) for case in held_out]
-    store.add_run(record, counts)
+    store.add_run(record, ScoredCases(counts=tuple(counts)))
     values = dice([c.tp for c in counts], [c.fp for c in counts], [c.fn for c in counts])
     return float(np.nanmean(values))
 

@@ -20,6 +20,7 @@ from unetpp.records import (
     LatencyRecord,
     RunKey,
     RunRecord,
+    ScoredCases,
     StudyManifest,
 )
 from unetpp.spec import GridSpec
@@ -286,7 +287,7 @@ def make_study(
         for fold in range(manifest.folds["num_folds"]):
             if (arm.name, fold) not in missing:
                 record = make_record(manifest, arm, fold)
-                store.add_run(record, make_cases(manifest, arm, fold))
+                store.add_run(record, ScoredCases(counts=tuple(make_cases(manifest, arm, fold))))
     if latencies:
         store.replace_latencies(manifest.study, make_latencies(manifest))
     store.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -94,6 +94,97 @@ class CaseCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSurface:
+    """How far the boundary of a prediction is from the true one, in one case and class.
+
+    Of the output by which the run is judged. Distances are in `unit` and None where either mask
+    is empty: reports put the diagonal in their place, and count how often.
+
+    Attributes:
+        case, group, label: see `CaseCounts`.
+        hd, hd95, assd, masd: see `unetpp.metrics.surface`.
+        tolerance: within which a boundary pixel counts as near, in `unit`.
+        near_predicted, near_truth: boundary pixels of each that are near the other.
+        size_predicted, size_truth: boundary pixels of each.
+        diagonal: of the case.
+        unit: "mm" where the file says how large a pixel is, else "pixel".
+    """
+
+    case: str
+    group: str
+    label: int
+    hd: float | None
+    hd95: float | None
+    assd: float | None
+    masd: float | None
+    tolerance: float
+    near_predicted: int
+    near_truth: int
+    size_predicted: int
+    size_truth: int
+    diagonal: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseObjects:
+    """The objects of one case and class, as connected components, and which belong together.
+
+    Of the output by which the run is judged.
+
+    Attributes:
+        case, group, label: see `CaseCounts`.
+        reference_sizes: pixels of each true object.
+        reference_ious: IoU of each with the predicted object that it is matched with, else 0.
+        predicted_sizes: pixels of each predicted object.
+        predicted_ious: IoU of each with the true object that it is matched with, else 0.
+        predicted_scores: mean probability of the pixels of each.
+    """
+
+    case: str
+    group: str
+    label: int
+    reference_sizes: tuple[int, ...]
+    reference_ious: tuple[float, ...]
+    predicted_sizes: tuple[int, ...]
+    predicted_ious: tuple[float, ...]
+    predicted_scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeCounts:
+    """Pixels of one case when a trained network has lost one skip, and was not trained again.
+
+    Attributes:
+        edge: the skip that was removed, "X_0_0>X_0_2".
+        case, group, label, tp, fp, fn, tn: see `CaseCounts`; of the judged output.
+    """
+
+    edge: str
+    case: str
+    group: str
+    label: int
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredCases:
+    """All that is recorded of the cases of one run.
+
+    Attributes:
+        counts: of every output.
+        surfaces, objects: of the judged output; may be empty.
+    """
+
+    counts: tuple[CaseCounts, ...]
+    surfaces: tuple[CaseSurface, ...] = ()
+    objects: tuple[CaseObjects, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """The frozen result of one run. Descriptions are JSON texts of the spec and the recipe.
 
@@ -153,7 +244,12 @@ class LatencyRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmEntry:
-    """One arm of a study as it was promised: its name, how tables print it, and its network."""
+    """One arm of a study as it was promised: its name, how tables print it, and its network.
+
+    Attributes:
+        levels: factor -> level, where the study crosses several factors.
+        training_memory: bytes that a step of training must hold at least; 0 where unknown.
+    """
 
     name: str
     label: str
@@ -162,6 +258,8 @@ class ArmEntry:
     spec: str
     num_parameters: int
     macs: int
+    levels: dict[str, str] = field(default_factory=dict)
+    training_memory: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +270,9 @@ class StudyManifest:
         dataset: what a report says of the data: name, description, num_cases, num_groups,
             channels, kind (of masks), classes (their names), size (in words), foreground_share, num_empty.
         folds: num_folds, seed, hash, sizes (held-out cases per fold), group, stratify.
+        seed: the first of the base seeds of training.
+        num_seeds: every arm is trained with `seed`, `seed` + 1, ... on the same folds.
+        trains: False for a study that describes its arms and trains none.
     """
 
     study: str
@@ -186,6 +287,13 @@ class StudyManifest:
     folds: dict[str, Any]
     seed: int
     numbers_version: int
+    num_seeds: int = 1
+    trains: bool = True
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The base seeds of training."""
+        return tuple(range(self.seed, self.seed + self.num_seeds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,18 +19,24 @@ from unetpp import provenance
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds
 from unetpp.data.normalise import Scaling, fit_scaling
-from unetpp.metrics.overlap import count_overlap
 from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
-from unetpp.records import CaseCounts, EpochLog, RunKey, RunRecord
+from unetpp.records import EpochLog, RunKey, RunRecord
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 from unetpp.trained import FedAs, load_trained, save_trained
 from unetpp.training.device import machine_of, memory_format
 from unetpp.training.feed import Feed
 from unetpp.training.loop import train
-from unetpp.training.predict import of_class, predict_masks, primary_output
+from unetpp.training.observing import GradientFlow, Observer
+from unetpp.training.predict import predict_masks, primary_output
+from unetpp.training.scoring import score_cases
+from unetpp.training.semantic_gap import SemanticGap, epochs_to_look_at
+
+Observed = Literal["gradient_flow", "semantic_gap"]
+# What each leaves in the traces of a run that it has watched.
+OBSERVED: Mapping[Observed, str] = {"gradient_flow": "gradient_norm", "semantic_gap": "cka_ends"}
 
 # Raised whenever the same key would yield other numbers; CHANGELOG then says what changed.
 NUMBERS_VERSION = 3
@@ -44,6 +52,7 @@ class Bench:
         encoder_weights: what `recipe.encoder_weights` stands for: None, "hub" or the local file.
         weights_folder: a trained network goes here as the folder `<key>`, see `unetpp.trained`.
         revision: of the source when the study was started, see `provenance.source_revision`.
+        observed: what is watched while networks are trained; it changes no number.
     """
 
     dataset: Dataset
@@ -54,6 +63,7 @@ class Bench:
     encoder_weights: Path | str | None
     weights_folder: Path
     revision: str
+    observed: tuple[Observed, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,12 +95,12 @@ def run_fold(
 ) -> RunRecord:
     """Train `spec` on all folds but one, score it on that one, and store the record.
 
-    A key that is stored already is returned as it is and nothing is trained.
+    A key that is stored already is returned as it is and nothing is trained, unless it was not
+    watched as the bench wants: then it is trained again, and what was watched is added to it.
     """
     key = bench.key(spec, fold)
-    known = store.run(key)
-    if known is not None:
-        return known
+    if is_done(bench, spec, fold, store):
+        return _stored(store, key)
     begin, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     device = torch.device(bench.device)
     training, held_out = bench.folds.indices(bench.dataset, fold)
@@ -104,8 +114,23 @@ def run_fold(
         torch.manual_seed(seed)
         model = UNetPlusPlus(spec, encoder_weights=bench.encoder_weights)
         model = model.to(device).to(memory_format=memory_format(spec.spatial_dims))
-        curve = train(model, learned, tested, bench.recipe, seed=seed, on_epoch=on_epoch)
-    counts = list(_case_counts(model, tested, threshold=bench.recipe.threshold))
+        observers = _observers(bench, tested)
+        curve = train(
+            model, learned, tested, bench.recipe, seed=seed, on_epoch=on_epoch, observers=observers
+        )
+    traces = [entry for observer in observers for entry in observer.entries]
+    if store.run(key) is not None:
+        store.add_traces(key, traces)
+        known = _stored(store, key)
+        if known.curve[-1].train_loss != curve[-1].train_loss:
+            warnings.warn(
+                f"run {key.id} was trained again to be watched, and came out otherwise than its "
+                f"record (loss {curve[-1].train_loss:.6g}, recorded {known.curve[-1].train_loss:.6g}): "
+                "another machine or number of threads; its scores stay those of the record",
+                stacklevel=2,
+            )
+        return known
+    scores = score_cases(model, tested, threshold=bench.recipe.threshold)
     fed_as = _fed_as(bench, scaling)
     save_trained(model, fed_as, bench.weights_folder / key.id, recipe=bench.recipe)
     record = RunRecord(
@@ -124,8 +149,42 @@ def run_fold(
         device=bench.device,
         started_at=started_at,
     )
-    store.add_run(record, counts)
+    store.add_run(record, scores, traces)
     return record
+
+
+def is_done(bench: Bench, spec: GridSpec, fold: int, store: RecordStore) -> bool:
+    """Whether the run is recorded, and was watched as the bench wants."""
+    key = bench.key(spec, fold)
+    if store.run(key) is None:
+        return False
+    return {OBSERVED[name] for name in bench.observed} <= store.traced(key)
+
+
+def _stored(store: RecordStore, key: RunKey) -> RunRecord:
+    known = store.run(key)
+    assert known is not None
+    return known
+
+
+def _observers(bench: Bench, held_out: Feed) -> list[Observer]:
+    observers: list[Observer] = []
+    if "gradient_flow" in bench.observed:
+        observers.append(GradientFlow())
+    if "semantic_gap" in bench.observed:
+        # The seed of the bench, not of the run: all networks are looked at in the same places.
+        epochs = epochs_to_look_at(bench.recipe.epochs)
+        observers.append(SemanticGap(held_out, epochs=epochs, seed=bench.seed))
+    return observers
+
+
+def held_out_of(bench: Bench, spec: GridSpec, fold: int) -> tuple[UNetPlusPlus, Feed, float]:
+    """The trained network of a stored run, the cases that it was not trained on, its threshold."""
+    model, fed_as = _load(bench, spec, fold)
+    _, held_out = bench.folds.indices(bench.dataset, fold)
+    device = torch.device(bench.device)
+    feed = Feed(bench.dataset, held_out, fed_as.scaling, device, patch=fed_as.patch)
+    return model, feed, fed_as.threshold
 
 
 def load_run(bench: Bench, spec: GridSpec, fold: int) -> UNetPlusPlus:
@@ -139,35 +198,14 @@ def predict_case(bench: Bench, spec: GridSpec, fold: int, case: str) -> NDArray[
     index = np.array([bench.dataset.case_ids.index(case)])
     device = torch.device(bench.device)
     feed = Feed(bench.dataset, index, fed_as.scaling, device, patch=fed_as.patch)
-    [(_, masks)] = predict_masks(model, feed, threshold=fed_as.threshold)
-    return masks[primary_output(model)][0]
+    [predicted] = predict_masks(model, feed, threshold=fed_as.threshold)
+    return predicted.masks[primary_output(model)][0]
 
 
 def seed_of(base: int, spec: GridSpec, fold: int) -> int:
     """The seed of one run: drawn from its content, so that neither order nor worker matters."""
     digest = hashlib.sha256(f"{base}/{spec.id}/{fold}".encode()).digest()
     return int.from_bytes(digest[:8]) >> 1
-
-
-def _case_counts(model: UNetPlusPlus, feed: Feed, *, threshold: float) -> Iterator[CaseCounts]:
-    dataset = feed.dataset
-    for positions, outputs in predict_masks(model, feed, threshold=threshold):
-        cases = feed.index[positions]
-        truth = dataset.masks(cases)
-        for output, masks in outputs.items():
-            for label in range(1, len(dataset.labels.names) + 1):
-                found = (of_class(m, label, dataset.labels) for m in (masks, truth))
-                for case, tp, fp, fn, tn in zip(cases, *count_overlap(*found), strict=True):
-                    yield CaseCounts(
-                        case=dataset.case_ids[case],
-                        group=dataset.groups[case],
-                        output=output,
-                        label=label,
-                        tp=int(tp),
-                        fp=int(fp),
-                        fn=int(fn),
-                        tn=int(tn),
-                    )
 
 
 def _load(bench: Bench, spec: GridSpec, fold: int) -> tuple[UNetPlusPlus, FedAs]:

@@ -25,13 +25,13 @@ from unetpp.errors import UserError
 from unetpp.records import (
     CaseCounts,
     CaseObjects,
-    ScoredCases,
     CaseSurface,
     EdgeCounts,
     Invocation,
     LatencyRecord,
     RunKey,
     RunRecord,
+    ScoredCases,
     StudyManifest,
     TraceEntry,
 )

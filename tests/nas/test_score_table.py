@@ -13,7 +13,7 @@ from nas.performance_estimation import fold_case_scores
 from nas.racing import CaseWilcoxon, Forgiving, NoRule, PairedMargin, give_up, mean_score
 from nas.score_table import ABOUT, COLUMNS, KIND, ScoreTable
 from unetpp.errors import UserError
-from unetpp.records import CaseCounts, EpochLog, RunKey, RunRecord
+from unetpp.records import CaseCounts, EpochLog, RunKey, RunRecord, ScoredCases
 from unetpp.store import RecordStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -181,7 +181,9 @@ def recorded(store: RecordStore, seeds: tuple[int, ...] = (0, 1)) -> list[RunKey
                     seed=seed,
                     numbers_version=3,
                 )
-                store.add_run(record_of(key, spec.to_json()), cases_of(key))
+                store.add_run(
+                    record_of(key, spec.to_json()), ScoredCases(counts=tuple(cases_of(key)))
+                )
                 keys.append(key)
     return keys
 
@@ -261,7 +263,7 @@ def test_records_of_two_tables_are_not_one_table(tmp_path, export):
     record = store.run(key)
     assert record is not None
     other = RunKey(**{**{f: getattr(key, f) for f in RunKey.__slots__}, "recipe_id": "q"})
-    store.add_run(record_of(other, record.spec), cases_of(other))
+    store.add_run(record_of(other, record.spec), ScoredCases(counts=tuple(cases_of(other))))
     store.close()
     with pytest.raises(UserError, match="have 2 combinations; train the table into a folder"):
         export.read_trainings(tmp_path)

@@ -25,7 +25,7 @@ from unetpp.grid import (
     unet_plus,
     unetpp,
 )
-from unetpp.records import ArmEntry, CaseCounts, RunKey, RunRecord, StudyManifest
+from unetpp.records import ArmEntry, CaseCounts, RunKey, RunRecord, ScoredCases, StudyManifest
 from unetpp.spec import EncoderSpec, GridSpec
 from unetpp.store import RecordStore
 
@@ -212,7 +212,7 @@ def runs(tmp_path) -> Path:
     store = RecordStore.open_folder(tmp_path / "example")
     store.put_manifest(manifest)
     case = CaseCounts(case="a", group="a", output="L2", label=1, tp=1, fp=0, fn=0, tn=0)
-    store.add_run(_record(), [case])
+    store.add_run(_record(), ScoredCases(counts=(case,)))
     store.close()
     return tmp_path
 

@@ -64,7 +64,7 @@ def test_a_quick_study_scores_every_case(
         dataset_hash=manifest.dataset_hash,
         split_hash=manifest.split_hash,
         recipe_id=manifest.recipe_id,
-        seed=manifest.seed,
+        seeds=manifest.seeds,
         numbers_version=manifest.numbers_version,
     )
     counts = [c for run in runs for c in store.cases(run.key)]

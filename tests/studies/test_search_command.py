@@ -78,7 +78,7 @@ def test_winner_and_baseline_have_their_runs_on_fresh_folds_and_on_the_test(sear
                     dataset_hash=manifest.dataset_hash,
                     split_hash=rerun.split_hash,
                     recipe_id=trials[number].recipe_id,
-                    seed=seed,
+                    seeds=(seed,),
                     numbers_version=manifest.numbers_version,
                 )
                 own = [r for r in records if r.key.spec_id == trials[number].spec_id]
@@ -151,7 +151,7 @@ def test_the_winner_is_the_best_on_the_fresh_folds(searched):
             dataset_hash=manifest.dataset_hash,
             split_hash=manifest.confirmation.split_hash,
             recipe_id=trials[number].recipe_id,
-            seed=manifest.confirmation.seeds[0],
+            seeds=manifest.confirmation.seeds[:1],
             numbers_version=manifest.numbers_version,
         ):
             if record.key.spec_id == trials[number].spec_id:

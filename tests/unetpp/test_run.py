@@ -8,8 +8,10 @@ import torch
 from tiny_study import store_in, tiny_bench, tiny_spec
 
 import unetpp.run
-from unetpp.run import load_run, predict_case, run_fold, seed_of
+from unetpp.records import ScoredCases
+from unetpp.run import OBSERVED, held_out_of, is_done, load_run, predict_case, run_fold, seed_of
 from unetpp.trained import load_trained
+from unetpp.training.scoring import score_cases
 
 
 def scored(store, key):
@@ -151,3 +153,47 @@ def test_a_run_that_was_stopped_at_an_epoch_leaves_nothing_and_begins_anew(tmp_p
     assert scored(store, again.key) == scored(whole_store, whole.key)
     ours, theirs = load_run(bench, spec, 0).state_dict(), load_run(other, spec, 0).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+def test_a_watched_run_has_the_numbers_of_one_that_was_not(tmp_path):
+    spec = tiny_spec()
+    plain, store_1 = tiny_bench(tmp_path / "1"), store_in(tmp_path / "1")
+    watched, store_2 = tiny_bench(tmp_path / "2"), store_in(tmp_path / "2")
+    watched = replace(watched, observed=tuple(OBSERVED))
+    first, second = run_fold(plain, spec, 0, store_1), run_fold(watched, spec, 0, store_2)
+    assert [log.train_loss for log in first.curve] == [log.train_loss for log in second.curve]
+    assert scored(store_1, first.key) == scored(store_2, second.key)
+    assert store_1.traced(first.key) == frozenset()
+    assert set(OBSERVED.values()) <= store_2.traced(second.key)
+
+
+def test_a_recorded_run_is_trained_again_to_be_watched_and_keeps_its_record(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    first = run_fold(bench, spec, 0, store)
+    watched = replace(bench, observed=("gradient_flow",))
+    assert is_done(bench, spec, 0, store)
+    assert not is_done(watched, spec, 0, store)
+    assert run_fold(watched, spec, 0, store) == first
+    assert is_done(watched, spec, 0, store)
+    assert not is_done(watched, spec, 1, store)
+
+
+def test_a_watched_training_that_comes_out_otherwise_is_told(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    first = run_fold(bench, spec, 0, store)
+    last = replace(first.curve[-1], train_loss=9.0)
+    other = store_in(tmp_path / "other")
+    other.add_run(replace(first, curve=(*first.curve[:-1], last)), ScoredCases(counts=()))
+    with pytest.warns(UserWarning, match="came out otherwise than its record"):
+        run_fold(replace(bench, observed=("gradient_flow",)), spec, 0, other)
+
+
+def test_the_held_out_cases_of_a_run_are_those_that_were_scored(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    record = run_fold(bench, spec, 1, store)
+    model, feed, threshold = held_out_of(bench, spec, 1)
+    assert {bench.dataset.case_ids[k] for k in feed.index} == {
+        c.case for c in store.cases(record.key)
+    }
+    again = score_cases(model, feed, threshold=threshold)
+    assert sorted(again.counts, key=lambda c: (c.case, c.output)) == store.cases(record.key)

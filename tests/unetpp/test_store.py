@@ -11,14 +11,19 @@ from unetpp.errors import UserError
 from unetpp.records import (
     ArmEntry,
     CaseCounts,
+    CaseObjects,
+    CaseSurface,
+    EdgeCounts,
     EpochLog,
     Invocation,
     LatencyRecord,
     RunKey,
     RunRecord,
+    ScoredCases,
     StudyManifest,
+    TraceEntry,
 )
-from unetpp.store import RecordStore
+from unetpp.store import RecordStore, row_fields
 
 _KEY = RunKey(
     dataset_hash="d" * 64,
@@ -56,6 +61,10 @@ def _case(case: str, output: str = "L2", *, tp: int = 1) -> CaseCounts:
     return CaseCounts(case=case, group="g", output=output, label=1, tp=tp, fp=2, fn=3, tn=2**40)
 
 
+def _scored(*counts: CaseCounts) -> ScoredCases:
+    return ScoredCases(counts=counts)
+
+
 @pytest.fixture
 def store(tmp_path: Path):
     opened = RecordStore.open_folder(tmp_path / "study")
@@ -67,13 +76,13 @@ def test_a_record_and_its_cases_come_back_as_they_were(store: RecordStore):
     cases = [_case("b", "L1"), _case("b", "L2"), _case("a", "mean"), _case("a", "L1")]
     assert store.run(_KEY) is None
     assert store.cases(_KEY) == []
-    store.add_run(_RECORD, cases)
+    store.add_run(_RECORD, _scored(*cases))
     assert store.run(_KEY) == _RECORD
     assert store.cases(_KEY) == [cases[3], cases[2], cases[0], cases[1]]
 
 
 def test_records_survive_a_restart(store: RecordStore):
-    store.add_run(_RECORD, [_case("a")])
+    store.add_run(_RECORD, _scored(_case("a")))
     store.close()
     again = RecordStore(store.url)
     assert again.run(_KEY) == _RECORD
@@ -82,18 +91,18 @@ def test_records_survive_a_restart(store: RecordStore):
 
 
 def test_the_same_key_is_kept_once_and_the_first_stays(store: RecordStore):
-    store.add_run(_RECORD, [_case("a")])
-    store.add_run(replace(_RECORD, seconds=99.0), [_case("a", tp=5), _case("b")])
+    store.add_run(_RECORD, _scored(_case("a")))
+    store.add_run(replace(_RECORD, seconds=99.0), _scored(_case("a", tp=5), _case("b")))
     assert store.run(_KEY) == _RECORD
     assert store.cases(_KEY) == [_case("a")]
 
 
 def test_a_failing_case_leaves_neither_record_nor_cases(store: RecordStore):
     with pytest.raises(IntegrityError):
-        store.add_run(_RECORD, [_case("a"), _case("a")])
+        store.add_run(_RECORD, _scored(_case("a"), _case("a")))
     assert store.run(_KEY) is None
     assert store.cases(_KEY) == []
-    store.add_run(_RECORD, [_case("a")])
+    store.add_run(_RECORD, _scored(_case("a")))
     assert store.run(_KEY) == _RECORD
 
 
@@ -110,7 +119,7 @@ def test_every_part_of_the_key_tells_runs_apart(store: RecordStore):
     keys = [_KEY, *(replace(_KEY, **change) for change in changes)]
     assert len({key.id for key in keys}) == len(keys)
     for number, key in enumerate(keys):
-        store.add_run(replace(_RECORD, key=key), [_case("a", tp=number)])
+        store.add_run(replace(_RECORD, key=key), _scored(_case("a", tp=number)))
     for number, key in enumerate(keys):
         record = store.run(key)
         assert record is not None
@@ -126,13 +135,13 @@ def test_ids_of_keys_are_pinned():
 def test_runs_of_a_study_come_in_the_order_of_spec_and_fold(store: RecordStore):
     keys = [replace(_KEY, spec_id=spec, fold=fold) for spec in ("a", "b") for fold in (0, 1, 2)]
     for key in (keys[4], keys[0], keys[5], keys[2], keys[1], keys[3]):
-        store.add_run(replace(_RECORD, key=key), [_case("a")])
-    store.add_run(replace(_RECORD, key=replace(_KEY, seed=8)), [_case("a")])
+        store.add_run(replace(_RECORD, key=key), _scored(_case("a")))
+    store.add_run(replace(_RECORD, key=replace(_KEY, seed=8)), _scored(_case("a")))
     found = store.runs(
         dataset_hash=_KEY.dataset_hash,
         split_hash=_KEY.split_hash,
         recipe_id=_KEY.recipe_id,
-        seed=7,
+        seeds=(7,),
         numbers_version=1,
     )
     assert [record.key for record in found] == keys
@@ -239,7 +248,7 @@ def _write(folder: Path, barrier, writer: int) -> None:
     opened = RecordStore.open_folder(folder)
     for fold in range(15):
         record = replace(_RECORD, key=replace(_KEY, fold=fold))
-        opened.add_run(record, [_case(f"case_{k}", tp=fold) for k in range(20)])
+        opened.add_run(record, _scored(*(_case(f"case_{k}", tp=fold) for k in range(20))))
     number = opened.begin_invocation(
         "nesting",
         Invocation(
@@ -272,3 +281,76 @@ def test_two_processes_write_the_same_runs_at_once(tmp_path: Path):
     assert sorted(i.command for i in opened.invocations("nesting")) == ["0", "1"]
     assert all(i.finished_at == "now" for i in opened.invocations("nesting"))
     opened.close()
+
+
+_SURFACE = CaseSurface(
+    case="a", group="g", label=1, hd=3.0, hd95=None, assd=0.1 + 0.2, masd=None, tolerance=1.0,
+    near_predicted=1, near_truth=2, size_predicted=3, size_truth=4, diagonal=5.5, unit="mm",
+)  # fmt: skip
+_OBJECTS = CaseObjects(
+    case="a", group="g", label=1, reference_sizes=(7, 9), reference_ious=(0.5, 0.0),
+    predicted_sizes=(8,), predicted_ious=(0.5,), predicted_scores=(0.9,),
+)  # fmt: skip
+
+
+def _named(store: RecordStore, kind) -> list[dict]:
+    return [dict(zip(row_fields(kind), row, strict=True)) for row in store.rows(kind, _KEY)]
+
+
+def test_surfaces_objects_and_traces_come_with_the_run_and_back_as_they_were(store: RecordStore):
+    traces = [
+        TraceEntry(epoch=e, quantity="gradient_norm", place="X_0_1", value=v)
+        for e, v in ((2, 1e-30), (1, 0.1 + 0.2))
+    ]
+    scores = ScoredCases(counts=(_case("a"),), surfaces=(_SURFACE,), objects=(_OBJECTS,))
+    store.add_run(_RECORD, scores, traces)
+    assert [CaseSurface(**row) for row in _named(store, "surfaces")] == [_SURFACE]
+    [row] = _named(store, "objects")
+    assert (
+        CaseObjects(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        == _OBJECTS
+    )
+    assert [TraceEntry(**row) for row in _named(store, "traces")] == traces[::-1]
+    assert store.traced(_KEY) == {"gradient_norm"}
+    assert [CaseCounts(**row) for row in _named(store, "cases")] == [_case("a")]
+
+
+def test_a_run_that_was_watched_later_keeps_what_it_had(store: RecordStore):
+    entry = TraceEntry(epoch=1, quantity="cka_ends", place="X_0_0>X_0_1", value=0.5)
+    store.add_run(_RECORD, _scored(_case("a")), [entry])
+    other = replace(entry, quantity="gradient_norm", place="X_0_1")
+    store.add_traces(_KEY, [replace(entry, value=0.9), other])
+    assert {(r["quantity"], r["value"]) for r in _named(store, "traces")} == {
+        ("cka_ends", 0.5), ("gradient_norm", 0.5),
+    }  # fmt: skip
+
+
+def test_counts_without_a_skip_are_added_once(store: RecordStore):
+    store.add_run(_RECORD, _scored(_case("a")))
+    counts = [
+        EdgeCounts(edge=edge, case="a", group="g", label=1, tp=tp, fp=0, fn=0, tn=0)
+        for edge, tp in (("X_0_0>X_0_1", 3), ("X_0_0>X_0_2", 4))
+    ]
+    store.add_edge_counts(_KEY, counts[:1])
+    store.add_edge_counts(_KEY, [replace(counts[0], tp=99), counts[1]])
+    assert [EdgeCounts(**row) for row in _named(store, "edges")] == counts
+    assert store.edges_removed(_KEY) == {"X_0_0>X_0_1", "X_0_0>X_0_2"}
+
+
+def test_nothing_of_a_run_is_stored_when_one_of_its_cases_is_refused(store: RecordStore):
+    scores = ScoredCases(counts=(_case("a"),), surfaces=(_SURFACE, _SURFACE))
+    with pytest.raises(IntegrityError):
+        store.add_run(_RECORD, scores)
+    assert store.run(_KEY) is None
+    assert store.rows("cases", _KEY) == []
+
+
+def test_runs_of_several_seeds_come_in_the_order_of_seed_and_fold(store: RecordStore):
+    keys = [replace(_KEY, seed=seed, fold=fold) for seed in (8, 7) for fold in (1, 0)]
+    for key in keys:
+        store.add_run(replace(_RECORD, key=key), _scored(_case("a")))
+    found = store.runs(
+        dataset_hash=_KEY.dataset_hash, split_hash=_KEY.split_hash, recipe_id=_KEY.recipe_id,
+        seeds=(7, 8), numbers_version=1,
+    )  # fmt: skip
+    assert [(r.key.seed, r.key.fold) for r in found] == [(7, 0), (7, 1), (8, 0), (8, 1)]

@@ -55,6 +55,14 @@ class CaseFacts:
         return int(np.prod(self.shape))
 
     @property
+    def pitch(self) -> tuple[float, ...] | None:
+        """Millimetres a pixel along each of *S as the case is fed; None where the file says none."""
+        if self.spacing is None:
+            return None
+        shrunk = zip(self.stored_shape, self.shape, self.spacing, strict=True)
+        return tuple(stored / fed * spacing for stored, fed, spacing in shrunk)
+
+    @property
     def foreground_share(self) -> float:
         """Pixels of any class over all pixels; overlapping classes count more than once."""
         return sum(self.class_pixels) / self.num_pixels

@@ -190,10 +190,8 @@ class Feed:
         rows = []
         for case in self.index:
             facts = self.dataset.facts[case]
-            shrunk = np.array(facts.stored_shape) / np.array(facts.shape)
             # Pixels of unknown size are taken as they are fed, square.
-            known = facts.spacing is not None
-            rows.append(shrunk * np.array(facts.spacing) if known else np.ones(len(shrunk)))
+            rows.append(np.array(facts.pitch or (1.0,) * len(facts.shape)))
         return np.array(rows)
 
     @cached_property

@@ -1,6 +1,6 @@
 """From a trained network to masks, always in fp32.
 
-Shapes: B batch, C channels, K logits a pixel, M planes of a mask, *S the axes of an image or a
+Shapes: B batch, C channels, K logits a pixel, F foreground classes, M planes of a mask, *S the axes of an image or a
 volume.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -78,27 +79,37 @@ def of_class(masks: NDArray[np.uint8], label: int, labels: Labels) -> NDArray[np
     return masks[:, label - 1] > 0 if labels.kind == "multilabel" else masks[:, 0] == label
 
 
+class Predicted(NamedTuple):
+    """What a network makes of a batch of cases.
+
+    positions: in the feed, int64 [B].
+    masks: of every output, uint8 [B, M, *S].
+    confidence: probability of every foreground class under the judged output, float32 [B, F, *S].
+    """
+
+    positions: NDArray[np.int64]
+    masks: dict[str, NDArray[np.uint8]]
+    confidence: NDArray[np.float32]
+
+
 @torch.inference_mode()
-def predict_masks(
-    model: UNetPlusPlus, feed: Feed, *, threshold: float
-) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[np.uint8]]]]:
+def predict_masks(model: UNetPlusPlus, feed: Feed, *, threshold: float) -> Iterator[Predicted]:
     """Masks of every output of the network, which is left in evaluation mode.
 
     Args:
         model: on the device of `feed`.
         feed: the cases.
         threshold: of the probability, in (0, 1).
-
-    Yields:
-        Positions in the feed, and for each output their masks [B, M, *S].
     """
     model.eval()
+    labels = feed.dataset.labels
     for positions, images, _ in feed.predicted_batches():
         outputs = case_logits(model, images, patch=feed.patch)
-        yield (
-            positions,
-            {
-                name: decide(logits, feed.dataset.labels, threshold).cpu().numpy()
-                for name, logits in outputs.items()
-            },
-        )
+        masks = {
+            name: decide(logits, labels, threshold).cpu().numpy()
+            for name, logits in outputs.items()
+        }
+        judged = outputs[primary_output(model)].float()
+        exclusive = labels.kind == "classes"
+        confidence = torch.softmax(judged, dim=1)[:, 1:] if exclusive else torch.sigmoid(judged)
+        yield Predicted(positions, masks, confidence.cpu().numpy())

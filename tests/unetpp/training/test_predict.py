@@ -37,8 +37,8 @@ def _feed(images: torch.Tensor) -> Feed:
 
 def _predicted(model: UNetPlusPlus, images: torch.Tensor, threshold: float):
     parts = list(predict_masks(model, _feed(images), threshold=threshold))
-    assert np.array_equal(np.concatenate([p for p, _ in parts]), np.arange(len(images)))
-    return {name: np.concatenate([masks[name] for _, masks in parts]) for name in parts[0][1]}
+    assert np.array_equal(np.concatenate([p.positions for p in parts]), np.arange(len(images)))
+    return {name: np.concatenate([p.masks[name] for p in parts]) for name in parts[0].masks}
 
 
 def test_masks_do_not_depend_on_the_batch_they_were_in():
@@ -68,6 +68,14 @@ def test_a_pixel_is_foreground_when_its_probability_exceeds_the_threshold(thresh
         assert torch.equal(found[clear], (probability > threshold)[clear])
 
 
+def test_the_confidence_is_the_probability_of_the_judged_output():
+    model = _model(replace(_SPEC, inference="mean"))
+    parts = list(predict_masks(model, _feed(_IMAGES), threshold=0.5))
+    confidence = np.concatenate([part.confidence for part in parts])
+    assert confidence.shape == (70, 1, 11, 13)
+    assert np.array_equal(confidence > 0.5, np.concatenate([p.masks["mean"] for p in parts]) > 0)
+
+
 def test_of_exclusive_classes_the_likeliest_wins_and_overlapping_ones_stand_alone():
     logits = torch.tensor([[0.1, 3.0], [0.2, 2.0], [-1.0, 4.0]]).T.reshape(2, 3, 1, 1)
     exclusive = Labels(kind="classes", names=("a", "b"))
@@ -82,8 +90,8 @@ def test_a_network_that_learned_on_patches_predicts_by_windows():
     small = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     dataset = dataset_of(small.numpy(), np.zeros(small.shape))
     whole = _predicted(model, small, 0.5)["L1"]
-    [(_, first), (_, second)] = predict_masks(model, feed_of(dataset, patch=(8, 8)), threshold=0.5)
-    assert np.array_equal(whole, np.concatenate([first["L1"], second["L1"]]))
+    first, second = predict_masks(model, feed_of(dataset, patch=(8, 8)), threshold=0.5)
+    assert np.array_equal(whole, np.concatenate([first.masks["L1"], second.masks["L1"]]))
 
 
 def test_the_model_is_left_in_evaluation_mode_and_its_statistics_alone():
