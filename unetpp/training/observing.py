@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -31,6 +33,18 @@ class Observer(Protocol):
     def after_epoch(self, model: UNetPlusPlus, epoch: int) -> None:
         """Called after each epoch, from 1, when its held-out look, if any, is over."""
         ...
+
+
+@contextmanager
+def evaluating(model: UNetPlusPlus) -> Iterator[None]:
+    """Evaluation mode within; afterwards each module as it was: a frozen encoder has its own."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class GradientFlow:

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -44,6 +43,7 @@ from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.records import TraceEntry
 from unetpp.spec import GridSpec, Node
 from unetpp.training.feed import Feed
+from unetpp.training.observing import evaluating
 from unetpp.training.similarity import linear_cka
 
 # Held-out cases, and positions a level over all of them: enough for a bit more than one digit.
@@ -126,7 +126,7 @@ def _examples(
     cases = np.random.default_rng(seed).permutation(len(feed))[:num_cases]
     nodes: dict[Node, list[Tensor]] = {}
     below: dict[Node, list[Tensor]] = {}
-    with _evaluating(model):
+    with evaluating(model):
         # One by one: all maps of a network at once are large.
         for case in cases.tolist():
             maps = model.features(_middle(feed.case(case)[0], feed.patch))
@@ -174,15 +174,3 @@ def _middle(image: Tensor, patch: tuple[int, ...] | None) -> Tensor:
         size = image.shape[axis]
         image = image.narrow(axis, max(0, (size - side) // 2), min(size, side))
     return image
-
-
-@contextmanager
-def _evaluating(model: UNetPlusPlus) -> Iterator[None]:
-    """Evaluation mode within; afterwards each module as it was: a frozen encoder has its own."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
