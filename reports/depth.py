@@ -28,11 +28,11 @@ class DepthChoice:
     """What the rule says of one curve.
 
     Attributes:
-        best: depth with the largest mean over the folds.
+        best: depth with the largest mean over the runs.
         shallow_enough: the shallowest depth that cannot be told from the best; None where nothing
-            can be told, with fewer than two folds.
-        num_folds: folds that all depths have; no other counts.
-        differences: depth -> its Dice minus that of the best depth, paired by fold; None as above.
+            can be told, with fewer than two runs.
+        num_folds: runs (fold, under each seed) that all depths have; no other counts.
+        differences: depth -> its Dice minus that of the best depth, paired by run; None as above.
     """
 
     best: int
@@ -47,14 +47,14 @@ def choose_depth(scores: pd.DataFrame, *, test_train_ratio: float) -> DepthChoic
     The best has the largest mean; of equal ones, the shallowest is taken. A depth cannot be told
     from it when the 95 % interval of their paired difference (corrected resampled t) holds zero.
     The intervals are not widened for the number of depths: a wider one would call shallower
-    networks enough. Where all folds differ by the same there is no interval, and the depth is told.
+    networks enough. Where all runs differ by the same there is no interval, and the depth is told.
 
     Args:
-        scores: Frame [depth, fold], NaN where a fold is missing.
+        scores: Frame [depth, run], NaN where a run is missing.
         test_train_ratio: see `corrected_resampled_t`.
 
     Returns:
-        None when no fold has all depths.
+        None when no run has all depths.
     """
     shared = scores.sort_index().dropna(axis="columns")
     if shared.empty:
@@ -107,6 +107,12 @@ def ensembles(study: StudyRecords) -> list[ArmEntry]:
     return found
 
 
+def family_title(study: StudyRecords, family: str) -> str:
+    """How a family is called in this study: networks of volumes have names of their own."""
+    volumes = any(GridSpec.from_json(arm.spec).spatial_dims == 3 for arm in study.arms)
+    return family.replace("U-Net", "V-Net").replace("UNet", "VNet") if volumes else family
+
+
 def _depths(study: StudyRecords, preset: Callable[[int], GridSpec]) -> dict[int, ArmEntry]:
     arms: dict[int, ArmEntry] = {}
     for arm in study.arms:
@@ -119,10 +125,10 @@ def _depths(study: StudyRecords, preset: Callable[[int], GridSpec]) -> dict[int,
 def depth_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
     """One row per data set, family and depth; raw numbers, NaN for what does not exist.
 
-    Columns: data, family, depth, arm, shared (whether the network is of several families),
-    num_parameters, macs; num_folds; dice_mean, dice_low, dice_high (over all folds of the arm);
+    Columns: data, family (by its name in 2-D or 3-D), depth, arm, shared (whether the network is of several families),
+    num_parameters, macs; num_folds; dice_mean, dice_low, dice_high (over all runs of the arm);
     delta_best, delta_low, delta_high, p (Dice minus that of the family's best depth, paired by run);
-    best, shallow_enough (see `choose_depth`), curve_folds (folds that all depths of the family
+    best, shallow_enough (see `choose_depth`), curve_folds (runs that all depths of the family
     have). Empty when no study has curves.
     """
     rows: list[dict[str, object]] = []
@@ -136,7 +142,7 @@ def depth_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
             rows += [
                 {
                     "data": name,
-                    "family": family,
+                    "family": family_title(study, family),
                     "depth": depth,
                     "arm": arm.name,
                     "shared": sum(arm in other.values() for other in curves.values()) > 1,
@@ -153,7 +159,7 @@ def depth_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
 def ensemble_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
     """One row per data set and UNet^e, with the columns of `depth_rows`.
 
-    `family` is `ENSEMBLE`; delta_best and its limits are Dice minus that of the best depth of the
+    `family` is `ENSEMBLE`, by its name in 2-D or 3-D; delta_best and its limits are Dice minus that of the best depth of the
     U-Nets, paired by run (NaN where the study has no curve of U-Nets); it is never best or
     shallow_enough itself. Empty when no study has a UNet^e.
     """
@@ -162,7 +168,8 @@ def ensemble_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
     for name, study in studies:
         dice, best = judged_scores(study, "dice"), None
         if len(curves):
-            own = curves[(curves["data"] == name) & (curves["family"] == "U-Net") & curves["best"]]
+            plain = curves["family"] == family_title(study, "U-Net")
+            own = curves[(curves["data"] == name) & plain & curves["best"].astype(bool)]
             best = None if own.empty else str(own["arm"].iloc[0])
         for arm in ensembles(study):
             values = scored_folds(dice, arm.name)
@@ -173,7 +180,7 @@ def ensemble_rows(studies: Sequence[tuple[str, StudyRecords]]) -> pd.DataFrame:
             rows.append(
                 {
                     "data": name,
-                    "family": ENSEMBLE,
+                    "family": family_title(study, ENSEMBLE),
                     "depth": GridSpec.from_json(arm.spec).depth,
                     "arm": arm.name,
                     "shared": False,

@@ -19,8 +19,8 @@ from reports.tables import num_decimals
 from reports.writers import TERMINAL_WIDTH, escape_markdown, markdown_table, signed
 
 INTERVAL_LEGEND = (
-    "Brackets beside a mean: its 95 % interval over folds, by the corrected resampled t; it shows "
-    "the spread of folds and does not compare depths, which are paired."
+    "Brackets beside a mean: its 95 % interval over runs, by the corrected resampled t; it shows "
+    "the spread of runs and does not compare depths, which are paired."
 )
 _NONE = "n/a"
 _Row = dict[Hashable, Any]
@@ -93,17 +93,18 @@ def depth_notes() -> list[str]:
     """The sentences below the table: what the numbers are, and by which rule a depth is enough."""
     return [
         (
-            f"L1 to Ld: mean over the held-out folds of the mean {FORMULAS['dice']} per case, of "
+            f"L1 to Ld: mean over the runs (each fold held out, under each seed) of the mean "
+            f"{FORMULAS['dice']} per case, of "
             "networks of that depth, each trained on its own; at L1 the families are one network."
         ),
         (
             "Best: largest mean. Shallow enough: the shallowest depth whose difference from the best "
-            "depth of its family, paired by fold, cannot be told from zero (the 95 % interval of the "
+            "depth of its family, paired by run, cannot be told from zero (the 95 % interval of the "
             "corrected resampled t, Nadeau and Bengio 2003, holds zero; not corrected for the number "
             "of depths). Delta: Dice of that depth minus the best."
         ),
         (
-            "Not told apart is not equal: the noisier the folds, the shallower the depth that cannot "
+            "Not told apart is not equal: the noisier the runs, the shallower the depth that cannot "
             "be told, so read it with its interval; and the best of several means is a little too "
             "good. Both depths are read off the same held-out folds; no test "
             "set selected a depth, and none tested one."
@@ -186,11 +187,11 @@ def _short(data: str, curve: pd.DataFrame) -> str:
 def _sentence(data: str, family: str, curve: pd.DataFrame, digits: int) -> str:
     best, enough = _marked(curve, "best"), _marked(curve, "shallow_enough")
     if best is None:
-        return f"On {data}, no fold has all depths of {family} yet, so they cannot be compared."
-    folds = int(best["curve_folds"])
+        return f"On {data}, no run has all depths of {family} yet, so they cannot be compared."
+    runs = int(best["curve_folds"])
     top = f"{_name(best)} ({_number(best['dice_mean'], digits)})"
     if enough is None:
-        return f"On {data}, {family} has its best Dice at {top}; one fold gives no interval."
+        return f"On {data}, {family} has its best Dice at {top}; one run gives no interval."
     shallower = curve[curve["depth"] < best["depth"]].to_dict("records")
     if not shallower:
         return f"On {data}, {family} has its best Dice at its shallowest depth, {top}."
@@ -203,7 +204,7 @@ def _sentence(data: str, family: str, curve: pd.DataFrame, digits: int) -> str:
     share = 100 * enough["num_parameters"] / best["num_parameters"]
     return (
         f"On {data}, {family} has its best Dice at {top}, and {_name(enough)} is shallow enough: "
-        f"it is {_below(enough, digits)}, which {folds} folds cannot tell from zero, though they do "
+        f"it is {_below(enough, digits)}, which {runs} runs cannot tell from zero, though they do "
         f"not rule out a loss of {abs(enough['delta_low']):.{digits}f}; it has {share:.0f} % of the "
         "parameters."
     )
@@ -212,7 +213,7 @@ def _sentence(data: str, family: str, curve: pd.DataFrame, digits: int) -> str:
 def _below(row: _Row, digits: int) -> str:
     size = f"{abs(row['delta_best']):.{digits}f} below"
     if math.isnan(row["delta_low"]):
-        return f"{size}, the same in every fold"
+        return f"{size}, the same in every run"
     low, high = signed(row["delta_low"], digits), signed(row["delta_high"], digits)
     return f"{size} it (95 % interval {low} to {high})"
 

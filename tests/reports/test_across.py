@@ -197,7 +197,7 @@ def test_missing_runs_are_said_loudly_and_the_rest_is_told(tmp_path: Path) -> No
     assert report.verdict[0].startswith("begun is left out: a report needs at least one finished")
     assert report.verdict[1].startswith("half is incomplete: 6 of 35 runs are missing")
     assert "UNet++, shallow enough: undecided on half." in report.verdict
-    assert "On half, no fold has all depths of UNet++ yet, so they cannot be compared." in (
+    assert "On half, no run has all depths of UNet++ yet, so they cannot be compared." in (
         report.verdict
     )
     rows = depth_rows(load_across(tmp_path).studies)
@@ -210,7 +210,7 @@ def test_one_fold_gives_no_interval(tmp_path: Path) -> None:
     gone = frozenset((arm, fold) for arm in SCORES for fold in range(1, 5))
     make_depth_study(tmp_path / "one", missing=gone)
     verdict = reports.build_across(tmp_path).verdict
-    assert "On one, U-Net has its best Dice at L3 (0.800); one fold gives no interval." in verdict
+    assert "On one, U-Net has its best Dice at L3 (0.800); one run gives no interval." in verdict
 
 
 def test_a_study_without_depths_is_joined_by_its_arms(tmp_path: Path) -> None:
