@@ -1,18 +1,15 @@
 """One network as a picture: nodes, edges, heads and widths, in the manner of the paper's figure 1.
 
 With `removed_from` it is the manner of figure 2: what a larger network has more is drawn in grey.
+Other figures draw grids in panels of their own with `draw_small`, `draw_edge` and `draw_node`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -20,20 +17,29 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path as Curve
 
-from unetpp.drawing import grid_nodes, read_heads, triangle
+from reports.plots.grid_parts import (
+    RADIUS,
+    WIDTH_DROP,
+    GridParts,
+    curve,
+    grid_parts,
+    position,
+)
 from unetpp.errors import UserError
-from unetpp.grid import channels, head_weights
-from unetpp.nodes import Node
+from unetpp.nodes import as_node
 from unetpp.spec import GridSpec
 
+__all__ = [
+    "GridParts", "curve", "draw_edge", "draw_grid_parts", "draw_node", "draw_small", "frame_panel",
+    "grid_diagram", "grid_parts", "legend_of", "position", "save_grid_diagram",
+]  # fmt: skip
+
 _STYLE = Path(__file__).parents[1] / "style.mplstyle"
-_RADIUS = 0.25  # of a node; columns and levels are 1 apart
 _UNIT = 0.76  # inches
 _NARROWEST = 4.2  # columns; room for the legend
 _LEGEND_COLUMNS = 3
-_WIDTH_DROP = _RADIUS + 0.14  # from the middle of a node down to that of its width
-_CLEAR_OF_WIDTH = 0.15
-_CLEAR = _RADIUS + 0.05  # what an edge keeps from the middle of a node that it does not join
+# Of a small panel: columns and levels beyond the middles of the outermost nodes, and of a head.
+_MARGIN, _HEAD_HEIGHT = 0.4, 0.62
 
 _INK, _HEAD, _HEAD_INK = "#222222", "#D55E00", "#A34700"
 _GREY, _GREY_INK, _GREY_FILL = "#BDBDBD", "#767676", "#F4F4F4"
@@ -45,129 +51,6 @@ _EDGES = {
     "skip": ("skip", "#007A5A", (0, (4, 2))),
     "pooled": ("pooled", "#A0487F", (0, (1, 1.4))),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GridParts:
-    """What is drawn.
-
-    Attributes:
-        nodes: one row a place: `node`, `kind` (encoder, decoder), `state` (kept, removed, empty),
-            `x`, `y` (levels go down), `width` (channels; 0 for an empty place).
-        edges: one row an edge: `source`, `target`, `kind` (down, up, skip, pooled), `state` (kept,
-            removed), `bend` (sideways way of the middle of the curve, in columns; positive is to
-            the left of the edge's direction).
-        heads: one row a head: `node`, `state`, `weight` (of its loss, text; w_j where it is learned), `read` (by inference).
-    """
-
-    nodes: pd.DataFrame
-    edges: pd.DataFrame
-    heads: pd.DataFrame
-
-
-def grid_parts(spec: GridSpec, removed_from: GridSpec | None = None) -> GridParts:
-    """The nodes, edges and heads of `spec`, and what `removed_from` has more than it.
-
-    Places of the triangle that neither has are empty.
-    """
-    full = spec if removed_from is None else removed_from
-    depth = max(spec.depth, full.depth)
-    kept, drawn = grid_nodes(spec), grid_nodes(spec) | grid_nodes(full)
-    nodes = [
-        {
-            "node": str(place),
-            "kind": "decoder" if place.j else "encoder",
-            "state": "kept" if place in kept else "removed" if place in drawn else "empty",
-            "x": position(place)[0],
-            "y": position(place)[1],
-            "width": channels(spec if place in kept else full, place) if place in drawn else 0,
-        }
-        for place in sorted(triangle(depth))
-    ]
-    kept_edges = _edges(spec)
-    edges = [
-        {
-            "source": str(source),
-            "target": str(target),
-            "kind": kind,
-            "state": "kept" if (source, target, kind) in kept_edges else "removed",
-            "bend": _bend(source, target, drawn),
-        }
-        for source, target, kind in sorted(kept_edges | _edges(full))
-    ]
-    return GridParts(nodes=pd.DataFrame(nodes), edges=pd.DataFrame(edges), heads=_heads(spec, full))
-
-
-def position(node: Node) -> tuple[float, float]:
-    """Where X[i,j] is drawn: columns 1 apart, each level half a column further right and 1 down."""
-    return node.j + node.i / 2, -float(node.i)
-
-
-def curve(source: Node, target: Node, bend: float) -> np.ndarray:
-    """Points [60, 2] along an edge, from middle to middle: a cubic Bezier curve.
-
-    On a level it leaves and enters steeply and is flat in between, so that it stays on that level
-    and the edges of one node still fan out.
-    """
-    start, end = np.array(position(source)), np.array(position(target))
-    span = np.linalg.norm(end - start)
-    along, shoulder = (end - start) / span, 0.45 if source.i == target.i else 0.3 * span
-    aside = 4 / 3 * bend * np.array([-along[1], along[0]])
-    first, second = start + shoulder * along + aside, end - shoulder * along + aside
-    t = np.linspace(0, 1, 60)[:, None]
-    inner = 3 * t * (1 - t) * ((1 - t) * first + t * second)
-    return (1 - t) ** 3 * start + inner + t**3 * end
-
-
-def _edges(spec: GridSpec) -> set[tuple[Node, Node, str]]:
-    down = {(Node(i, 0), Node(i + 1, 0), "down") for i in range(spec.depth)}
-    return down | {(s, node, _kind(s, node)) for node, sources in spec.inputs for s in sources}
-
-
-def _kind(source: Node, target: Node) -> str:
-    return "up" if source.i > target.i else "pooled" if source.i < target.i else "skip"
-
-
-def _bend(source: Node, target: Node, nodes: Iterable[Node]) -> float:
-    """The least bend with which an edge passes over no node and, between levels, no width.
-
-    Skips bend upward only. Where every bend meets something: the one that stays farthest from it.
-    """
-    level = source.i == target.i
-    obstacles = [(*position(node), _CLEAR) for node in nodes if node not in (source, target)]
-    if not level:
-        obstacles += [(x, y - _WIDTH_DROP, _CLEAR_OF_WIDTH) for x, y in map(position, nodes)]
-    middles, clear = np.array(obstacles).reshape(-1, 3)[:, :2], np.array([o[2] for o in obstacles])
-
-    def room(bend: float) -> float:
-        points = curve(source, target, bend)
-        distances = np.linalg.norm(points[:, None] - middles, axis=2)
-        return float((distances - clear).min(initial=math.inf))
-
-    span = math.dist(position(source), position(target))
-    # Above level 0 there is room for curves that lie farther apart.
-    least = 0.15 + (0.085 if level and source.i > 0 else 0.13) * span
-    sizes = [least + 0.06 * step for step in range(12)]
-    # To the right of an edge that goes up is the outside of the triangle.
-    both = [sign * size for size in sizes for sign in (-1, 1)]
-    choices = [0.0, *(sizes if level else both)]
-    return next((b for b in choices if room(b) >= 0), max(choices, key=room))
-
-
-def _heads(spec: GridSpec, full: GridSpec) -> pd.DataFrame:
-    shares = head_weights(spec)
-    rows = [
-        {
-            "node": f"X_0_{column}",
-            "state": "kept",
-            "weight": f"$w_{column}$" if spec.supervision == "learned" else f"{share:.2g}",
-            "read": column in read_heads(spec),
-        }
-        for column, share in zip(spec.heads, shares, strict=True)
-    ]
-    gone = [column for column in full.heads if column not in spec.heads]
-    rows += [{"node": f"X_0_{j}", "state": "removed", "weight": "", "read": False} for j in gone]
-    return pd.DataFrame(rows).sort_values("node", ignore_index=True)
 
 
 def grid_diagram(spec: GridSpec, *, removed_from: GridSpec | None = None) -> Figure:
@@ -201,9 +84,8 @@ def save_grid_diagram(spec: GridSpec, path: Path, *, removed_from: GridSpec | No
 def draw_grid_parts(parts: GridParts) -> Figure:
     """Nodes as circles with their widths below, edges by kind, heads in red above level 0."""
     nodes, edges = parts.nodes, parts.edges
-    legend = _legend(parts)
-    points = np.concatenate([_points(row) for row in edges.to_dict("records")])
-    (left, _), (right, highest) = points.min(axis=0), points.max(axis=0)
+    legend = legend_of(parts)
+    (left, _), (right, highest) = _bounds(parts)
     top = max(0.62, highest + 0.2)
     spare = max(0.0, _NARROWEST - (right - left)) / 2
     left, right = left - 0.5 - spare, right + 0.5 + spare
@@ -215,12 +97,12 @@ def draw_grid_parts(parts: GridParts) -> Figure:
     axes.set(xlim=(left, right), ylim=(bottom, upper))
     axes.set_axis_off()
     for row in edges.sort_values("state", ascending=False).to_dict("records"):
-        _draw_edge(axes, row)
+        _draw_known_edge(axes, row, width=1.1)
     for row in nodes.to_dict("records"):
-        _draw_node(axes, row)
+        draw_node(axes, row, fontsize=9, width_size=7.5)
     num_heads = (parts.heads["state"] == "kept").sum()
     for row in parts.heads.to_dict("records"):
-        _draw_head(axes, row, top, alone=num_heads == 1)
+        _draw_head(axes, row, top, named=True, alone=num_heads == 1)
     axes.legend(
         handles=legend,
         loc="lower center",
@@ -234,36 +116,105 @@ def draw_grid_parts(parts: GridParts) -> Figure:
     return figure
 
 
-def _node(name: str) -> Node:
-    _, i, j = name.split("_")
-    return Node(int(i), int(j))
+def draw_small(axes: Axes, parts: GridParts, *, depth: int) -> None:
+    """The picture without names, widths and weights, for panels of two inches and less.
+
+    Args:
+        axes: of the panel; all panels of one size and depth show nodes of one size.
+        parts: of the network.
+        depth: of the deepest network beside it.
+    """
+    frame_panel(axes, depth)
+    for row in parts.edges.sort_values("state", ascending=False).to_dict("records"):
+        _draw_known_edge(axes, row, width=0.8, head=0.6)
+    for row in parts.nodes[parts.nodes["state"] != "empty"].to_dict("records"):
+        draw_node(axes, row, line=0.8)
+    for row in parts.heads.to_dict("records"):
+        _draw_head(axes, row, _HEAD_HEIGHT, named=False, size=3.2)
 
 
-def _draw_edge(axes: Axes, row: dict) -> None:
+def frame_panel(axes: Axes, depth: int, *, above: float = _HEAD_HEIGHT) -> None:
+    """Limits that hold the triangle of this depth; one unit is as long across as down.
+
+    Args:
+        axes: of the panel.
+        depth: of the triangle.
+        above: what the panel has above the middles of level 0.
+    """
+    axes.set(xlim=(-_MARGIN, depth + _MARGIN), ylim=(-depth - _MARGIN, above + _MARGIN / 2))
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+
+
+def _bounds(parts: GridParts) -> np.ndarray:
+    points = np.concatenate([_points(row) for row in parts.edges.to_dict("records")])
+    return np.stack([points.min(axis=0), points.max(axis=0)])
+
+
+def _draw_known_edge(axes: Axes, row: dict, *, width: float, head: float = 1.0) -> None:
+    """In the colour of its kind; grey where it is removed."""
     _, colour, dashes = _EDGES[row["kind"]]
     removed = row["state"] == "removed"
+    draw_edge(
+        axes, row, colour=_GREY if removed else colour, dashes=dashes,
+        width=0.73 * width if removed else width, head=head, order=1 if removed else 2,
+    )  # fmt: skip
+
+
+def draw_edge(
+    axes: Axes,
+    row: dict,
+    *,
+    colour: object,
+    dashes: object,
+    width: float,
+    head: float,
+    order: float,
+) -> None:
+    """An arrow along the curve of an edge, from rim to rim.
+
+    Args:
+        axes: in units of columns and levels.
+        row: of `GridParts.edges`.
+        colour: of the line and its head.
+        dashes: of the line, as matplotlib takes them.
+        width: of the line, in points.
+        head: size of the arrow's head; 1 is 3.2 points long.
+        order: what is drawn above what.
+    """
     points = _points(row)
     from_source, from_target = (np.linalg.norm(points - points[k], axis=1) for k in (0, -1))
-    points = points[(from_source > _RADIUS + 0.01) & (from_target > _RADIUS + 0.03)]
+    points = points[(from_source > RADIUS + 0.01) & (from_target > RADIUS + 0.03)]
     axes.add_patch(
         FancyArrowPatch(
             path=Curve(points),
-            arrowstyle="-|>,head_length=3.2,head_width=1.6",
+            arrowstyle=f"-|>,head_length={3.2 * head:.3g},head_width={1.6 * head:.3g}",
             mutation_scale=1,
-            color=_GREY if removed else colour,
+            color=colour,
             linestyle=dashes,
-            linewidth=0.8 if removed else 1.1,
+            linewidth=width,
             joinstyle="miter",
-            zorder=1 if removed else 2,
+            zorder=order,
         )
     )
 
 
 def _points(row: dict) -> np.ndarray:
-    return curve(_node(row["source"]), _node(row["target"]), row["bend"])
+    return curve(as_node(row["source"]), as_node(row["target"]), row["bend"])
 
 
-def _draw_node(axes: Axes, row: dict) -> None:
+def draw_node(
+    axes: Axes, row: dict, *, fontsize: float = 0, width_size: float = 0, line: float = 1.1
+) -> None:
+    """A circle, or a point for an empty place.
+
+    Args:
+        axes: in units of columns and levels.
+        row: of `GridParts.nodes`.
+        fontsize: of its name; 0 for none.
+        width_size: size of the number of its channels; 0 for none.
+        line: width of its rim, in points.
+    """
     x, y, state = row["x"], row["y"], row["state"]
     if state == "empty":
         axes.add_patch(Circle((x, y), 0.035, color=_GREY, linewidth=0, zorder=1))
@@ -271,57 +222,73 @@ def _draw_node(axes: Axes, row: dict) -> None:
     ink = _INK if state == "kept" else _GREY_INK
     fill = _FILLS[row["kind"]] if state == "kept" else _GREY_FILL
     edge = _INK if state == "kept" else _GREY
-    axes.add_patch(Circle((x, y), _RADIUS, facecolor=fill, edgecolor=edge, linewidth=1.1, zorder=3))
-    i, j = _node(row["node"])
-    axes.text(x, y, f"$X^{{{i},{j}}}$", ha="center", va="center", color=ink, fontsize=9, zorder=4)
-    axes.text(
-        x,
-        y - _WIDTH_DROP,
-        str(row["width"]),
-        ha="center",
-        va="center",
-        color=ink,
-        fontsize=7.5 if row["width"] < 1000 else 6.5,
-        zorder=2.5,
-        bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"},
-    )
+    axes.add_patch(Circle((x, y), RADIUS, facecolor=fill, edgecolor=edge, linewidth=line, zorder=3))
+    if fontsize:
+        place = as_node(row["node"])
+        name = f"$X^{{{place.i},{place.j}}}$"
+        axes.text(
+            x, y, name, ha="center", va="center", color=ink, fontsize=fontsize, zorder=4
+        )  # fmt: skip
+    if width_size:
+        axes.text(
+            x,
+            y - WIDTH_DROP,
+            str(row["width"]),
+            ha="center",
+            va="center",
+            color=ink,
+            fontsize=width_size if row["width"] < 1000 else width_size - 1,
+            zorder=2.5,
+            bbox={"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none"},
+        )
 
 
-def _draw_head(axes: Axes, row: dict, top: float, *, alone: bool) -> None:
+def _draw_head(
+    axes: Axes, row: dict, top: float, *, named: bool, alone: bool = False, size: float = 6
+) -> None:
     """A red line from the node to its loss, above all curves; grey where the head is removed."""
-    place, kept = _node(row["node"]), row["state"] == "kept"
+    place, kept = as_node(row["node"]), row["state"] == "kept"
     x, y = position(place)
-    colour = _HEAD if kept else _GREY
-    axes.plot([x, x], [y + _RADIUS, top], color=colour, linewidth=1.4, zorder=2.2)
+    colour, bold = _HEAD if kept else _GREY, size / 6
+    axes.plot([x, x], [y + RADIUS, top], color=colour, linewidth=1.4 * bold, zorder=2.2)
     if kept:
-        ring = Circle((x, y), _RADIUS, fill=False, edgecolor=colour, linewidth=1.8, zorder=3)
-        axes.add_patch(ring)
+        rim = 0.4 + 1.4 * bold
+        axes.add_patch(
+            Circle((x, y), RADIUS, fill=False, edgecolor=colour, linewidth=rim, zorder=3)
+        )
     face = colour if row["read"] else "white"
-    axes.plot(x, top, "s", color=colour, markerfacecolor=face, markersize=6, zorder=3)
-    name = f"$L^{place.j}$"
-    axes.text(
-        x,
-        top + 0.14,
-        name if alone or not kept else f"{name}: {row['weight']}",
-        ha="center",
-        va="bottom",
-        fontsize=8.5,
-        color=_HEAD_INK if kept else _GREY_INK,
-    )
+    axes.plot(x, top, "s", color=colour, markerfacecolor=face, markersize=size, zorder=3)
+    if named:
+        name = f"$L^{place.j}$"
+        axes.text(
+            x,
+            top + 0.14,
+            name if alone or not kept else f"{name}: {row['weight']}",
+            ha="center",
+            va="bottom",
+            fontsize=8.5,
+            color=_HEAD_INK if kept else _GREY_INK,
+        )
 
 
-def _legend(parts: GridParts) -> list[Line2D]:
-    """An entry for everything that is there."""
-    kinds, states = set(parts.edges["kind"]), {*parts.nodes["state"], *parts.edges["state"]}
-    kept = parts.heads[parts.heads["state"] == "kept"]
+def legend_of(*several: GridParts) -> list[Line2D]:
+    """An entry for everything that is there in any of the networks."""
+    kinds = {kind for parts in several for kind in parts.edges["kind"]}
+    states = {s for parts in several for s in (*parts.nodes["state"], *parts.edges["state"])}
+    read = [
+        bool(row["read"])
+        for parts in several
+        for row in parts.heads.to_dict("records")
+        if row["state"] == "kept"
+    ]
     entries = [
         Line2D([], [], color=colour, linestyle=dashes, linewidth=1.3, label=name)
         for kind, (name, colour, dashes) in _EDGES.items()
         if kind in kinds
     ]
     marks: list[tuple[bool, str, str, str, str]] = [
-        (bool(kept["read"].any()), "s", _HEAD, _HEAD, "head, read"),
-        (not kept["read"].all(), "s", _HEAD, "white", "head, loss only"),
+        (any(read), "s", _HEAD, _HEAD, "head, read"),
+        (not all(read), "s", _HEAD, "white", "head, loss only"),
         ("removed" in states, "o", _GREY, _GREY_FILL, "removed"),
         ("empty" in states, ".", _GREY, _GREY, "empty place"),
     ]
