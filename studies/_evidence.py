@@ -10,6 +10,7 @@ import torch
 from reports.feature_map_file import feature_maps_name, write_feature_maps
 from reports.overlay_file import overlays_name
 from reports.overlays import write_overlays
+from studies._feature_maps import map_top_path
 from studies._names import by
 from studies._pictures import draw_overlays
 from studies._prepare import Prepared
@@ -38,8 +39,6 @@ def take_evidence(ready: Prepared, store: RecordStore, folder: Path, reporter: R
         if overlays is not None:
             write_overlays(folder / overlays_name(ready.study.name), overlays)
     if "feature_maps" in probes:
-        from studies._feature_maps import map_top_path
-
         maps = map_top_path(ready, folder)
         if maps is not None:
             write_feature_maps(folder / feature_maps_name(ready.study.name), maps)

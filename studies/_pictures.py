@@ -53,12 +53,12 @@ def picture(
     sizes are brought to one for the eye, masks by their nearest pixel.
     """
     position = dataset.case_ids.index(case)
-    image, mask = dataset.arrays.image(position), _one_plane(dataset.arrays.mask(position))
-    found = np.array([_one_plane(p) for p in predictions]).reshape(-1, *mask.shape)
+    image, mask = dataset.arrays.image(position), one_plane(dataset.arrays.mask(position))
+    found = np.array([one_plane(p) for p in predictions]).reshape(-1, *mask.shape)
     if mask.ndim == 3:
         best = int((mask > 0).sum(axis=(0, 1)).argmax())
         image, mask, found = image[..., best], mask[..., best], found[..., best]
-    image = _displayable(image)
+    image = displayable(image)
     if dataset.shape is None:
         rows, columns = ((np.arange(_SHOWN_SIDE) * side) // _SHOWN_SIDE for side in mask.shape)
         image = image[rows][:, columns]
@@ -67,7 +67,7 @@ def picture(
     return image, mask, found
 
 
-def _one_plane(mask: np.ndarray) -> np.ndarray:
+def one_plane(mask: np.ndarray) -> np.ndarray:
     """Class indices [*S] of a mask [M, *S]; where classes overlap, the last is on top."""
     if len(mask) == 1:
         return mask[0]
@@ -75,7 +75,7 @@ def _one_plane(mask: np.ndarray) -> np.ndarray:
     return (order * (mask > 0)).max(axis=0)
 
 
-def _displayable(image: np.ndarray) -> np.ndarray:
+def displayable(image: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] of [C, H, W], with its intensities stretched over the whole range."""
     low, high = image.min(), image.max()
     stretched = np.round(255 * (image - low) / max(high - low, 1e-6)).astype(np.uint8)
