@@ -53,7 +53,9 @@ _ACCENTS = {
 }  # fmt: skip
 _SIGN = re.compile(r"(?<![\w.\])}])([+-])(?=\.?\d)")
 
-_MARKDOWN = re.compile(r"[\\`*_|<\[~$]|&(?=#|\w+;)|:(?=//)|(?<=www)\.|(?<=\w)@(?=\w)", re.IGNORECASE)
+_MARKDOWN = re.compile(
+    r"[\\`*_|<\[~$]|&(?=#|\w+;)|:(?=//)|(?<=www)\.|(?<=\w)@(?=\w)", re.IGNORECASE
+)
 
 # Full-width forms too: some spreadsheets read them as their narrow twins. A semicolon ends a cell
 # where a comma is the decimal point.

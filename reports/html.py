@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from reports.document import Cell, Chapter, Document, SavedFigure, Section, Table
 from reports.escaping import plain
-from reports.writers import MARKS, MEANINGS, csv, latex, legend, markdown
+from reports.writers import MARKS, MEANINGS, csv, latex, legend, markdown, printed_width
 
 _FOLDER = Path(__file__).parent
 _TYPES = {
@@ -33,8 +33,9 @@ _TYPES = {
 MOST_EMBEDDED = 300_000
 # CSS pixels of an inch, and how much larger than printed a vector drawing stands on the page.
 _POINT, _ENLARGED = 96 / 72, 1.35
-# More columns than this get smaller type, and a scroll bar that the keyboard reaches.
-_MANY_COLUMNS = 7
+# A table of more characters in a row gets smaller type, its spreads below their numbers, and a
+# scroll bar that the keyboard reaches.
+_WIDE = 115
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +192,7 @@ def _table_view(table: Table, anchor: str, chapter: Chapter) -> _TableView:
         table=table,
         anchor=anchor,
         notes=(*legend(table), *table.notes),
-        many=len(table.columns) > _MANY_COLUMNS,
+        many=printed_width(table) > _WIDE,
         files=tuple(
             _Link(
                 name=f"{table.name}{suffix}",

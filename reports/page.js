@@ -59,7 +59,9 @@ const startContents = () => {
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) mark(entry.target.id);
   }, { rootMargin: "-8% 0px -85% 0px" });
-  for (const part of document.querySelectorAll(".chapter, .part")) watcher.observe(part);
+  const parts = document.querySelectorAll(".chapter, .part");
+  if (parts.length) mark(links.has(parts[0].id) ? parts[0].id : parts[0].querySelector(".part")?.id);
+  for (const part of parts) watcher.observe(part);
 };
 
 // Tables: by number where a column has numbers, else by text; what is missing stays last.

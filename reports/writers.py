@@ -15,7 +15,7 @@ from reports.terminal import TERMINAL_WIDTH, Strip, text_page
 
 __all__ = [
     "TERMINAL_WIDTH", "billions", "csv", "csv_text", "escape_latex", "escape_markdown", "latex",
-    "legend", "markdown", "markdown_table", "millions", "p_value", "signed", "table_files",
+    "legend", "markdown", "markdown_table", "millions", "p_value", "printed_width", "signed", "table_files",
     "terminal",
 ]  # fmt: skip
 
@@ -159,7 +159,7 @@ def latex(table: Table, *, label: str) -> str:
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    if _printed_width(table) > _PAPER_WIDTH:
+    if printed_width(table) > _PAPER_WIDTH:
         tabular = [
             r"\footnotesize\setlength{\tabcolsep}{3pt}",
             r"\providecommand{\resizebox}[3]{#3}%",
@@ -211,7 +211,7 @@ def _latex_cell(cell: Cell) -> str:
     return f"{text}{mark} {escape_latex(cell.spread)}".rstrip()
 
 
-def _printed_width(table: Table) -> int:
+def printed_width(table: Table) -> int:
     """Characters of the widest row, long words folded, with a gap of two between columns."""
     columns = [
         [_title(column), *(f"{row[k].text} {row[k].spread}" for row in table.rows)]
