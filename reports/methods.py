@@ -43,23 +43,30 @@ def data_summary(study: StudyRecords) -> list[tuple[str, str]]:
 
 def provenance(study: StudyRecords) -> list[tuple[str, str]]:
     """(what, value): enough to run the study again and to see that it is the same one."""
-    manifest, runs = study.manifest, study.runs
-    promised = len(study.arms) * study.num_folds
+    manifest = study.manifest
     return [
         ("Study", manifest.study),
-        ("Runs", f"{len(runs)} of {promised} finished"),
-        ("Training and scoring", f"{runs['seconds'].sum() / 3600:.2f} hours in total"),
-        ("Device", _distinct(runs["device"] + ", threads: " + runs["num_threads"].astype(str))),
-        ("Machine", _distinct(runs["machine"])),
-        ("Versions", _distinct(runs["versions"])),
-        ("Source revision", _distinct(runs["revision"].replace("", "not in a checkout"))),
-        ("Seed of the study", str(manifest.seed)),
+        *(_of_runs(study) if manifest.trains else []),
         ("Seed of the folds", str(manifest.folds["seed"])),
         ("Data set, sha256", manifest.dataset_hash),
         ("Folds, hash", manifest.split_hash),
         ("Recipe", manifest.recipe_id),
         ("Networks", ", ".join(f"{study.titles[a.name]} {a.spec_id}" for a in study.arms)),
         ("Version of the numbers", str(manifest.numbers_version)),
+    ]
+
+
+def _of_runs(study: StudyRecords) -> list[tuple[str, str]]:
+    manifest, runs = study.manifest, study.runs
+    seeds = ", ".join(map(str, manifest.seeds))
+    return [
+        ("Runs", f"{len(runs)} of {study.num_runs} finished"),
+        ("Training and scoring", f"{runs['seconds'].sum() / 3600:.2f} hours in total"),
+        ("Device", _distinct(runs["device"] + ", threads: " + runs["num_threads"].astype(str))),
+        ("Machine", _distinct(runs["machine"])),
+        ("Versions", _distinct(runs["versions"])),
+        ("Source revision", _distinct(runs["revision"].replace("", "not in a checkout"))),
+        ("Seeds of training" if manifest.num_seeds > 1 else "Seed of training", seeds),
     ]
 
 
@@ -106,12 +113,19 @@ def _folds(study: StudyRecords) -> str:
     stratified = f", balanced by {balance}" if balance else ""
     return (
         f"{_sentence(folds['scheme'])}{grouped}{stratified}. The folds were made once and every arm used the "
-        f"same ones, so that all comparisons are paired.{_set_aside(study)}"
+        f"same ones, so that all comparisons are paired.{_seeds(study)}{_set_aside(study)}"
     )
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _seeds(study: StudyRecords) -> str:
+    number = study.manifest.num_seeds
+    if number == 1:
+        return " Every arm was trained once on every fold."
+    return f" Every arm was trained {number} times on every fold, with other first weights and order."
 
 
 def _set_aside(study: StudyRecords) -> str:

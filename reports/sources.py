@@ -1,0 +1,115 @@
+"""Which studies a report is of: all in a folder, and all in the folders in it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from reports.records import StudyRecords, load_study, study_names
+from unetpp.errors import UserError
+from unetpp.metrics.overlap import EmptyPolicy
+
+# The folder in which the report itself lies.
+REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """One study on one data set.
+
+    Attributes:
+        name: of its chapter and the folder of its files; unique in the report.
+        data: what its data set is called in the report; unique among those of one study.
+        study: its records.
+    """
+
+    name: str
+    data: str
+    study: StudyRecords
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sources:
+    """What a report is of.
+
+    Attributes:
+        found: at least one.
+        left_out: a sentence for every study that cannot be reported yet.
+    """
+
+    found: tuple[Source, ...]
+    left_out: tuple[str, ...]
+
+
+def load_sources(folder: Path, *, study: str | None = None, empty: EmptyPolicy = "nan") -> Sources:
+    """Read every study whose records lie in `folder` or in a folder in it.
+
+    Args:
+        folder: a study folder, or one of several.
+        study: the only one that is wanted; None stands for all.
+        empty: how cases with an empty mask are scored.
+
+    Raises:
+        UserError: when none can be reported.
+    """
+    places = study_folders(folder)
+    loaded: list[tuple[Path, StudyRecords]] = []
+    refusals: list[tuple[str, UserError]] = []
+    known: set[str] = set()
+    for place in places:
+        names = study_names(place)
+        known |= {*names}
+        for name in names:
+            if study in (None, name):
+                try:
+                    loaded.append((place, load_study(place, name, empty=empty)))
+                except UserError as error:
+                    refusals.append((f"{name} in {place.name}", error))
+    if not loaded:
+        raise refusals[0][1] if refusals else _nothing(folder, places, study, known)
+    left_out = tuple(f"{name} is left out: {error}." for name, error in refusals)
+    return Sources(found=_named(loaded), left_out=left_out)
+
+
+def study_folders(folder: Path) -> list[Path]:
+    """The folders with records: `folder` itself, then those in it in the order of their names."""
+    if not folder.is_dir():
+        return []
+    inside = sorted(path for path in folder.iterdir() if path.name != REPORT)
+    return [path for path in (folder, *inside) if (path / "records.sqlite").is_file()]
+
+
+def _nothing(folder: Path, places: list[Path], study: str | None, known: set[str]) -> UserError:
+    if not places:
+        return UserError(
+            f"a study folder holds `records.sqlite`, but neither {folder} nor a folder in it has "
+            "one; give the folder that `unetpp run` printed"
+        )
+    if study is None:
+        return UserError(
+            f"a report is of studies, but the records in {folder} are of none; start one with "
+            "`unetpp run`"
+        )
+    return UserError(
+        f"study `{study}` must have been started in {folder}, but it holds "
+        f"{', '.join(sorted(known)) or 'none'}; name one of these"
+    )
+
+
+def _named(loaded: list[tuple[Path, StudyRecords]]) -> tuple[Source, ...]:
+    """Each with names that no other has: the data set's own, or that of its folder."""
+    own = [(study.manifest.study, str(study.manifest.dataset["name"])) for _, study in loaded]
+    sources: list[Source] = []
+    taken: set[str] = set()
+    for (place, study), (name, data) in zip(loaded, own, strict=True):
+        shown = data if own.count((name, data)) == 1 else place.name
+        base = re.sub(r"[^A-Za-z0-9_]+", "-", f"{name}-{shown}").strip("-") or "study"
+        chapter, number = base, 1
+        # Some file systems do not tell upper from lower case.
+        while chapter.casefold() in taken:
+            number += 1
+            chapter = f"{base}-{number}"
+        taken.add(chapter.casefold())
+        sources.append(Source(name=chapter, data=shown, study=study))
+    return tuple(sources)
