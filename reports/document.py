@@ -20,7 +20,8 @@ class Cell:
     Attributes:
         text: as it is printed, a number already rounded; plain text, escaped by the writer.
         spread: printed softer behind `text` ("± 0.012", "[-0.010, +0.021]"), or "".
-        value: what the column is sorted by: a number (NaN last), or None for the text itself.
+        value: what the column is sorted by: a number (NaN last), or None for the text itself, which
+            comes behind the numbers of its column.
         rank: 1 best of its column (bold), 2 second (underlined), 0 neither.
         mark: "tie" where a test did not tell the row from the best (≈), "worse" where it is worse
             than the baseline after Holm's correction (†), else "".
@@ -43,7 +44,7 @@ class Column:
         title: as it is printed.
         better: which way is better, printed as an arrow; "" where neither is.
         align: "left" for words, "right" for numbers.
-        explained: what an abbreviation stands for, or "".
+        explained: what an abbreviation stands for, or ""; every writer prints it below the table.
         narrow: whether the terminal's 80 columns keep it.
     """
 
@@ -59,7 +60,8 @@ class Table:
     """A table with the sentences below it.
 
     Attributes:
-        name: of its files, without suffix: letters, digits, underscores; unique in a chapter.
+        name: of its files, without suffix: letters, digits, underscores; unique in a chapter, among
+            figures too.
         title: above it.
         columns: one a cell of every row.
         rows: in the order in which they are printed.
@@ -86,8 +88,8 @@ class SavedFigure:
         name: of its files, without suffix.
         title: heading on the page.
         caption: what is drawn, with the machine, the rule or the interval.
-        files: what was written, the picture of the page first, the CSV of what it shows last;
-            empty when it was not drawn.
+        files: what was written, the picture of the page first (SVG or PNG), the CSV of what it
+            shows last; empty when it was not drawn.
         refusal: why it was not drawn, or "".
     """
 
@@ -153,3 +155,6 @@ class Document:
 
     title: str
     chapters: tuple[Chapter, ...]
+
+    def __post_init__(self) -> None:
+        assert self.chapters

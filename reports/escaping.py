@@ -133,7 +133,7 @@ def csv_text(frame: pd.DataFrame) -> str:
     for place, kind in enumerate(frame.dtypes):
         if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_bool_dtype(kind)):
             column = frame.iloc[:, place].astype(object)
-            safe.isetitem(place, column.map(_defused))
+            safe.isetitem(place, column.map(_defused).to_numpy())
     return safe.to_csv(index=False, lineterminator="\n")
 
 

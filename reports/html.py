@@ -124,7 +124,7 @@ def render(document: Document, folder: Path) -> str:
     return template.render(
         document=document,
         chapters=_chapters(document, folder),
-        titled=len(document.chapters) > 1 or document.chapters[0].title != document.title,
+        titled=[chapter.title for chapter in document.chapters] != [document.title],
         policy=Markup(policy),
         style=Markup(style),
         script=Markup(script),

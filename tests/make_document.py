@@ -140,8 +140,8 @@ def _chapter(place: int, figure: SavedFigure, *, hostile: bool) -> Chapter:
         question="Do nested, dense skips segment better than the plain U-Net?",
         loud=("Incomplete: 1 of 30 runs is missing: UNet++ fold 4.",) if place == 0 else (),
         verdict=(
-            "UNet++ is 0.012 above U-Net in Dice (0.912 against 0.900), 95 % interval -0.002 to "
-            "+0.024: with 5 folds this cannot be told from zero.",
+            ("UNet++ is 0.012 above U-Net in Dice (0.912 against 0.900), 95 % interval -0.002 to "
+            "+0.024: with 5 folds this cannot be told from zero."),
             "It takes 1.17 times the parameters and 2.41 times the multiply-accumulates.",
         ),
         limits=(

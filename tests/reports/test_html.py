@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import itertools
 import re
 import time
 from dataclasses import replace
@@ -106,7 +107,7 @@ def test_pictures_tables_and_headings_can_be_read_aloud(page: _Page) -> None:
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     for landmark in ("nav", "main", "header"):
         assert len(page.all(landmark)) == 1
     assert ("html", {"lang": "en"}) in page.tags
@@ -187,7 +188,7 @@ def test_a_name_with_a_colon_is_a_file_and_no_protocol(tmp_path: Path) -> None:
 def test_a_hundred_tables_and_sixty_figures_take_less_than_two_seconds(
     document: Document, folder: Path
 ) -> None:
-    result, heads, learning, _ = document.chapters[0].sections
+    result, _, learning, _ = document.chapters[0].sections
     chapters = tuple(
         replace(
             document.chapters[0],

@@ -4,21 +4,23 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from make_document import ARMS, HOSTILE, make_document
 
 from reports.html import render
 
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-_MISSING = "" if _CHROMIUM else "no Chromium is installed"
-try:
-    from playwright.sync_api import Browser, Page, Playwright, sync_playwright
-except ImportError:
-    _MISSING = "playwright is not installed"
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, Page, Playwright
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(_MISSING), reason=_MISSING)]
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(_CHROMIUM is None, reason="no Chromium is installed"),
+]
 
 _OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -28,7 +30,7 @@ _OPTIONS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    with sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         found = _launched(playwright)
         yield found
         found.close()
@@ -77,6 +79,14 @@ def _lay_out_all(page: "Page") -> None:
         "for (const part of document.querySelectorAll('.part'))"
         " part.style.contentVisibility = 'visible'"
     )
+
+
+def _width(picture: "Locator") -> float:
+    return picture.evaluate("(image) => image.getBoundingClientRect().width")
+
+
+def _left(picture: "Locator") -> float:
+    return picture.evaluate("(image) => image.getBoundingClientRect().left")
 
 
 def _head(page: "Page", title: str) -> Any:
@@ -132,20 +142,20 @@ def test_a_figure_opens_zooms_moves_and_gives_the_focus_back(page: "Page") -> No
     assert dialog.get_attribute("open") is not None
     assert picture.get_attribute("alt")
     page.wait_for_function("document.querySelector('dialog img').style.width !== ''")
-    fitted = picture.bounding_box()["width"]
+    fitted = _width(picture)
     page.keyboard.press("+")
-    assert picture.bounding_box()["width"] == pytest.approx(1.5 * fitted, rel=0.01)
+    assert _width(picture) == pytest.approx(1.5 * fitted, rel=0.01)
     page.locator("dialog [data-zoom=in]").click()
-    assert picture.bounding_box()["width"] == pytest.approx(2.25 * fitted, rel=0.01)
-    before = picture.bounding_box()["x"]
+    assert _width(picture) == pytest.approx(2.25 * fitted, rel=0.01)
+    before = _left(picture)
     page.mouse.move(600, 500)
     page.mouse.down()
     page.mouse.move(500, 460, steps=4)
     page.mouse.up()
-    assert picture.bounding_box()["x"] == pytest.approx(before - 100, abs=3)
+    assert _left(picture) == pytest.approx(before - 100, abs=3)
     page.keyboard.press("-")
     page.keyboard.press("0")
-    assert picture.bounding_box()["width"] == pytest.approx(fitted, rel=0.01)
+    assert _width(picture) == pytest.approx(fitted, rel=0.01)
     page.mouse.wheel(0, -100)
     page.wait_for_function(f"document.querySelector('dialog img').offsetWidth > {fitted * 1.1}")
     page.keyboard.press("Escape")
@@ -266,8 +276,9 @@ def test_it_prints_as_pages_without_what_only_a_screen_needs(page: "Page", tmp_p
     for part in (".contents", ".skip", "#c0-curves .inside", "#theme", ".table .fetch"):
         assert not page.locator(part).first.is_visible()
     # A4 without margins of 16 mm, in CSS pixels.
-    page.set_viewport_size({"width": round((210 - 32) / 25.4 * 96), "height": 1000})
-    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    width = round((210 - 32) / 25.4 * 96)
+    page.set_viewport_size({"width": width, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     path = tmp_path / "page.pdf"
     page.pdf(path=path, prefer_css_page_size=True)
     content = path.read_bytes()
@@ -303,5 +314,5 @@ def test_assistive_technology_finds_names_for_everything(page: "Page") -> None:
     ):
         assert part in tree, tree
     assert not re.findall(
-        r"- (?:link|button|img|table|navigation|heading)(?: \[.*)?:?$", tree, re.M
+        r"- (?:link|button|img|table|navigation|heading)(?: \[.*)?:?$", tree, re.MULTILINE
     )
