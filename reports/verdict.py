@@ -6,12 +6,18 @@ import math
 from collections.abc import Hashable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.case_table import case_table
+from reports.cells import num_decimals
+from reports.comparison import ALPHA, SEED, differences, result_rows, run_differences
 from reports.depth import depth_rows
 from reports.depth_texts import depth_verdict
 from reports.records import StudyRecords, most_nested, same_grid
-from reports.scores import case_scores, judged_scores, primary_cases, scored_folds
+from reports.scores import judged_scores
 from reports.statistics import ResampledT, corrected_resampled_t
-from reports.tables import ALPHA, differences, num_decimals, result_rows
+from reports.statistics.cases import bca, mean_sums, resample
 
 _Row = dict[Hashable, Any]
 
@@ -21,8 +27,9 @@ def verdict(study: StudyRecords) -> list[str]:
 
     Where the arms are depths, those that are enough come first.
 
-    "Significant" is said only of a comparison in the Holm family. An interval that holds zero is
-    said to hold zero.
+    All but one sentence is about the architectures trained again (unit: the run); that one, on new
+    cases, says so. "Significant" is said only of a comparison in the Holm family. An interval that
+    holds zero is said to hold zero.
     """
     frame = result_rows(study)
     digits = num_decimals(frame)
@@ -32,28 +39,28 @@ def verdict(study: StudyRecords) -> list[str]:
     sentences: list[str] = depth_verdict(depths) if len(depths) else []
     if nested is not None:
         sentences.append(_against_baseline(study, rows, nested.name, digits))
-        sentences += _price(study, rows, nested.name)
+        sentences += _on_cases(study, rows, nested.name, digits)
         sentences += _controls(study, nested.name, digits)
     sentences += _family(study, list(rows.values()))
-    return sentences or ["Nothing can be compared: no two arms share two finished folds."]
+    return sentences or [_nothing(study, rows)]
 
 
 def _against_baseline(study: StudyRecords, rows: dict[str, _Row], arm: str, digits: int) -> str:
     row, baseline = rows[arm], study.manifest.baseline
-    title, base, folds = study.titles[arm], study.titles[baseline], row["delta_folds"]
-    if folds == 0:
-        return f"{title} and {base} share no finished fold, so they cannot be compared yet."
+    title, base, runs = study.titles[arm], study.titles[baseline], row["delta_runs"]
+    if runs == 0:
+        return f"{title} and {base} share no finished run, so they cannot be compared yet."
     start = (
         f"{title} is {_above(row['delta_dice'], digits)} {base} in Dice "
         f"({row['dice_mean']:.{digits}f} against {rows[baseline]['dice_mean']:.{digits}f})"
     )
-    if folds == 1:
-        return f"{start}; one fold gives no interval and no test."
+    if runs == 1:
+        return f"{start}; one run gives no interval and no test."
     if math.isnan(row["delta_low"]):
-        return f"{start}, the same in every fold, so that no interval can be given."
+        return f"{start}, the same in every run, so that no interval can be given."
     start += f", 95 % interval {row['delta_low']:+.{digits}f} to {row['delta_high']:+.{digits}f}"
     if row["delta_low"] <= 0 <= row["delta_high"]:
-        return f"{start}: with {folds} folds this cannot be told from zero."
+        return f"{start}: with {_runs(study, runs)} this cannot be told from zero."
     if row["p_holm"] < ALPHA:
         return (
             f"{start}: the interval leaves out zero, and the difference is significant after "
@@ -65,23 +72,58 @@ def _against_baseline(study: StudyRecords, rows: dict[str, _Row], arm: str, digi
     )
 
 
-def _price(study: StudyRecords, rows: dict[str, _Row], arm: str) -> list[str]:
+def _on_cases(study: StudyRecords, rows: dict[str, _Row], arm: str, digits: int) -> list[str]:
+    """The price, and what these trained networks do on cases."""
     baseline = study.manifest.baseline
     values = differences(study, arm)
     if not len(values):
         return []
-    cases = primary_cases(study)
-    scored = cases.assign(dice=case_scores(cases, "dice", empty=study.empty))
-    table = scored.pivot_table(index=["case", "fold"], columns="arm", values="dice")
-    paired = table[[arm, baseline]].dropna()
-    lost = int((paired[arm] < paired[baseline]).sum())
+    table = case_table(study)
+    gains = table.gains(baseline)[:, table.places.arms.index(arm)]
+    lost, paired = np.count_nonzero(gains < 0), np.count_nonzero(~np.isnan(gains))
     parameters, macs = (rows[arm][n] / rows[baseline][n] for n in ("num_parameters", "macs"))
-    sentence = (
-        f"It takes {parameters:.2f} times the parameters and {macs:.2f} times the "
-        f"multiply-accumulates of {study.titles[baseline]}, and does worse than it in "
-        f"{int((values < 0).sum())} of {len(values)} folds and on {lost} of {len(paired)} cases."
-    )
-    return [sentence]
+    unit = "cases" if len(study.manifest.dataset["classes"]) == 1 else "cases and classes"
+    return [
+        (
+            f"It takes {parameters:.2f} times the parameters and {macs:.2f} times the "
+            f"multiply-accumulates of {study.titles[baseline]}, and does worse than it in "
+            f"{int((values < 0).sum())} of {_runs(study, len(values))} and on {lost} of {paired} "
+            f"{unit}."
+        ),
+        *_new_cases(gains, table.places.groups, digits),
+    ]
+
+
+def _new_cases(gains: NDArray[np.float64], groups: NDArray[np.object_], digits: int) -> list[str]:
+    known = ~np.isnan(gains)
+    if not known.any():
+        return []
+    (found,) = bca(resample(mean_sums(gains[known], groups[known]), seed=SEED))
+    if math.isnan(found.low):
+        return []
+    zero = "holds" if found.low <= 0 <= found.high else "leaves out"
+    return [
+        (
+            f"On new cases these trained networks are {_above(found.value, digits)} it, 95 % interval "
+            f"{found.low:+.{digits}f} to {found.high:+.{digits}f} over {found.n} groups, which {zero} "
+            "zero; of networks trained again this says nothing."
+        )
+    ]
+
+
+def _runs(study: StudyRecords, number: int) -> str:
+    """In folds, or in runs (fold and seed) where there are several seeds."""
+    if study.manifest.num_seeds > 1:
+        return f"{number} runs (fold and seed)"
+    return f"{number} fold{'s' if number != 1 else ''}"
+
+
+def _nothing(study: StudyRecords, rows: dict[str, _Row]) -> str:
+    if len(study.arms) == 1:
+        arm = study.arms[0]
+        score = rows[arm.name]["dice_mean"]
+        return f"{study.titles[arm.name]} reaches a Dice of {score:.3f}; it has no other arm beside it."
+    return "Nothing can be compared: no two arms share two finished runs."
 
 
 def _controls(study: StudyRecords, arm: str, digits: int) -> list[str]:
@@ -89,7 +131,7 @@ def _controls(study: StudyRecords, arm: str, digits: int) -> list[str]:
     dice, base = judged_scores(study, "dice"), study.titles[study.manifest.baseline]
     sentences: list[str] = []
     for control in same_grid(study):
-        values = (scored_folds(dice, arm) - scored_folds(dice, control.name)).dropna()
+        values = run_differences(dice, arm, control.name)
         result = corrected_resampled_t(values.tolist(), test_train_ratio=study.test_train_ratio)
         if control.name == study.manifest.baseline or result is None:
             continue
@@ -105,7 +147,7 @@ def _controls(study: StudyRecords, arm: str, digits: int) -> list[str]:
 def _interval(result: ResampledT, digits: int) -> str:
     text = f"{_above(result.mean, digits)} it in Dice"
     if math.isnan(result.low):
-        return f"{text}, the same in every fold, so that no interval can be given"
+        return f"{text}, the same in every run, so that no interval can be given"
     zero = "holds" if result.low <= 0 <= result.high else "leaves out"
     interval = f"{result.low:+.{digits}f} to {result.high:+.{digits}f}"
     return f"{text}, 95 % interval {interval}, which {zero} zero"

@@ -1,22 +1,30 @@
-"""Forest plot: Dice of every arm minus the baseline, fold by fold, with the corrected interval."""
+"""Forest plot: Dice of every arm minus the baseline, run by run, with the corrected interval."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from reports.comparison import ROPE, result_rows, run_differences
+from reports.pairs import run_words
 from reports.plots.palette import looks
 from reports.records import StudyRecords
-from reports.tables import differences, result_rows
+from reports.scores import judged_scores
+
+# Runs of one fold under several seeds stand above each other.
+_SEED_STEP = 0.09
 
 
 def paired_differences(study: StudyRecords) -> pd.DataFrame:
-    """One row per (arm, fold) but the baseline: difference, and mean and interval of its arm."""
+    """One row per (arm, seed, fold) but the baseline: difference, mean and interval of its arm."""
     results = result_rows(study).set_index("arm")
+    dice = judged_scores(study, "dice")
     rows = [
         {
             "arm": arm.name,
-            "fold": int(str(fold)),
+            "seed": seed,
+            "fold": fold,
             "difference": value,
             "mean": results.loc[arm.name, "delta_dice"],
             "low": results.loc[arm.name, "delta_low"],
@@ -24,46 +32,66 @@ def paired_differences(study: StudyRecords) -> pd.DataFrame:
         }
         for arm in study.arms
         if arm.name != study.manifest.baseline
-        for fold, value in differences(study, arm.name).items()
+        for (seed, fold), value in run_differences(dice, arm.name, study.manifest.baseline)
+        .to_dict()
+        .items()
     ]
     return pd.DataFrame(rows)
 
 
 def draw_paired_differences(study: StudyRecords, data: pd.DataFrame) -> Figure:
-    """One line an arm, first arm on top: small points are folds, the mark is the mean."""
+    """One line an arm, first arm on top: small points are runs, the mark is the mean."""
     look = looks(study)
-    arms = list(data["arm"].unique())
-    figure = Figure(figsize=(8, 1.4 + 0.6 * len(arms)))
+    arms, seeds = list(data["arm"].unique()), sorted(data["seed"].unique())
+    step = _SEED_STEP * min(1.0, 4 / len(seeds))
+    figure = Figure(figsize=(5.2, 0.9 + 0.38 * len(arms)))
     axes = figure.subplots()
-    axes.axvline(0, color="black", linewidth=1)
+    axes.axvspan(-ROPE, ROPE, color="#EEEEEE", linewidth=0, zorder=0)
+    axes.axvline(0, color="black", linewidth=0.8)
     for place, arm in enumerate(arms):
         rows, style = data[data["arm"] == arm], look[arm]
         mean, low, high = (float(rows[name].iloc[0]) for name in ("mean", "low", "high"))
+        heights = [place + 0.2 + step * seeds.index(seed) for seed in rows["seed"]]
         axes.plot(
-            rows["difference"], [place + 0.24] * len(rows), "o", color=style.colour,
-            alpha=0.55, markersize=5, markeredgewidth=0,
+            rows["difference"], heights, "o", color=style.colour, alpha=0.55, markersize=3,
+            markeredgewidth=0,
         )  # fmt: skip
-        axes.plot([low, high], [place, place], color=style.colour, linewidth=2.2)
+        axes.plot([low, high], [place, place], style.dash, color=style.colour, linewidth=1.6)
         axes.plot(
-            mean, place, style.marker, color=style.colour, markersize=9, markeredgecolor="white"
+            mean, place, style.marker, color=style.colour, markersize=6, markeredgecolor="white"
         )
     axes.set_yticks(range(len(arms)), [look[arm].title for arm in arms])
-    axes.set_ylim(len(arms) - 0.4, -0.5)
+    axes.set_ylim(len(arms) - 0.35, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     base = study.titles[study.manifest.baseline]
-    axes.set_xlabel(f"Dice minus Dice of {base}, same fold   (right: better than {base})")
+    axes.set_xlabel(f"Dice minus Dice of {base}, same run   (right: better)")
+    _legend(figure)
     return figure
+
+
+def _legend(figure: Figure) -> None:
+    grey = "#555555"
+    figure.legend(
+        handles=[
+            Line2D([], [], color=grey, marker="s", markeredgecolor="white", label="mean, 95 %"),
+            Line2D([], [], color=grey, marker="o", markersize=3, linestyle="none", label="a run"),
+            Line2D([], [], color="#DDDDDD", linewidth=6, label=f"within ±{ROPE:g}"),
+        ],
+        loc="outside upper center", ncols=3,
+    )  # fmt: skip
 
 
 def caption(study: StudyRecords, data: pd.DataFrame) -> str:
     """What the marks are."""
     del data
     base = study.titles[study.manifest.baseline]
+    seeds = ", one seed below the other" if study.manifest.num_seeds > 1 else ""
     return (
-        f"Paired differences in Dice from {base}. Small points: held-out folds. Mark and line: "
-        "mean over folds and its 95 % interval of the corrected resampled t (Nadeau and Bengio), "
-        "not corrected for the number of arms. Where the line meets zero, the arm cannot be told "
-        f"from {base}."
+        f"Paired differences in Dice from {base}. Small points: runs, a held-out fold under a seed"
+        f"{seeds}, of {run_words(study)}. Mark and line: mean over runs and its 95 % interval of the "
+        "corrected resampled t (Nadeau and Bengio 2003), of the architecture trained again and not "
+        "corrected for the number of arms. Where the line meets zero, the arm cannot be told from "
+        f"{base}. Grey: within ±{ROPE:g} Dice of {base}, taken as practically equal."
     )

@@ -26,7 +26,7 @@ _ROWS = pd.DataFrame(
         "deep_supervision": [False, True],
         "num_parameters": [7_760_000, 9_040_000],
         "macs": [12.1e9, 312e6],
-        "num_folds": [5, 5],
+        "num_runs": [5, 5],
         "dice_mean": [0.9, 0.91234],
         "dice_sd": [0.01, 0.02],
         "iou_mean": [0.81, 0.80],

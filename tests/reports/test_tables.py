@@ -34,7 +34,7 @@ def _by_arm(rows: pd.DataFrame) -> dict[str, dict[Hashable, Any]]:
 def test_every_number_of_a_row_equals_its_recomputation(study: StudyRecords, arm: str) -> None:
     row = _by_arm(result_rows(study))[arm]
     scores, baseline = _fold_dice(study, arm), _fold_dice(study, "unet")
-    assert row["num_folds"] == 5
+    assert row["num_runs"] == 5
     assert row["dice_mean"] == pytest.approx(scores.mean())
     assert row["dice_sd"] == pytest.approx(scores.std(ddof=1))
     assert row["train_hours"] == pytest.approx((60 + 61 + 62 + 63 + 64) / 3600)
@@ -63,7 +63,7 @@ def test_a_missing_fold_leaves_the_paired_difference_of_its_arm_only(
     rows = result_rows(load_study(tmp_path))
     partial, whole = _by_arm(rows), _by_arm(result_rows(study))
     d = (_fold_dice(study, "unetpp") - _fold_dice(study, "unet"))[:4]
-    assert partial["unetpp"]["delta_folds"] == 4
+    assert partial["unetpp"]["delta_runs"] == 4
     assert partial["unetpp"]["delta_dice"] == pytest.approx(d.mean())
     assert partial["unet_plus"]["delta_dice"] == whole["unet_plus"]["delta_dice"]
     # Means over different folds do not rank.
@@ -110,7 +110,7 @@ def test_no_interval_gives_three_decimals() -> None:
 
 
 def test_equal_means_share_the_first_place() -> None:
-    rows = pd.DataFrame({"num_folds": 5, "dice_mean": [0.8, 0.9, 0.9, 0.7]})
+    rows = pd.DataFrame({"num_runs": 5, "dice_mean": [0.8, 0.9, 0.9, 0.7]})
     assert ranks(rows, "dice_mean").tolist() == [2, 1, 1, 0]
 
 
@@ -120,9 +120,9 @@ def test_caption_holds_what_a_reader_must_know(study: StudyRecords) -> None:
         "Dice = 2 TP / (2 TP + FP + FN)",
         "64 x 64 pixels",
         "fp32",
-        "41 cases were scored, 1 with an empty reference; 1 left out",
+        "41 cases were scored, 1 with an empty reference; 1 scores (case and run) left out",
         "L4 of every arm",
-        "standard deviation over 5 folds",
+        "standard deviation over 5 runs (5 folds x 1 seed)",
         "Nadeau and Bengio",
         "n_test/n_train = 0.250",
         "5 comparisons of Dice with U-Net (wide U-Net, UNet+, UNet++, UNet+ DS, UNet++ DS)",
