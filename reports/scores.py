@@ -69,7 +69,8 @@ def pooled_scores(cases: pd.DataFrame, metric: Metric) -> pd.DataFrame:
 def scored_folds(scores: pd.DataFrame, arm: str) -> pd.Series:
     """Scores of one arm by (seed, fold), from `fold_scores`, without the runs that have none."""
     if arm not in scores.index:
-        return pd.Series(dtype="float64")
+        # With the levels of the others, so that it can be subtracted from them.
+        return pd.Series(dtype="float64", index=scores.columns[:0])
     return scores.transpose()[arm].dropna()
 
 
