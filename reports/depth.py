@@ -96,6 +96,12 @@ def plain_depths(study: StudyRecords) -> dict[int, ArmEntry]:
     return _depths(study, unet)
 
 
+def is_plain(arm: ArmEntry) -> bool:
+    """Whether the arm is a U-Net with one head, of whatever widths."""
+    spec = GridSpec.from_json(arm.spec)
+    return not spec.deep_supervision and spec.inputs == unet(spec.depth).inputs
+
+
 def ensembles(study: StudyRecords) -> list[ArmEntry]:
     """Arms that hold U-Nets of all depths on one encoder: the UNet^e of the paper."""
     found: list[ArmEntry] = []

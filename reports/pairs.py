@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from reports.records import StudyRecords
@@ -83,6 +84,11 @@ def paired(first: pd.Series, second: pd.Series, *, test_train_ratio: float) -> d
         "p": values["p"],
         "delta_runs": len(gaps),
     }
+
+
+def within(low: float, high: float) -> tuple[float, float]:
+    """Limits of a mean score cut at 0 and 1, between which it lies; NaN stays NaN."""
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
 
 
 def interval_words(study: StudyRecords) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.overlay_file import overlays_name
 from reports.overlays import Overlays, choose_cases, write_overlays
 from reports.records import load_study
 from unetpp import budget, grid
@@ -292,5 +293,5 @@ def make_study(
         store.replace_latencies(manifest.study, make_latencies(manifest))
     store.close()
     if overlays:
-        write_overlays(folder / "overlays.npz", make_overlays(folder))
+        write_overlays(folder / overlays_name(manifest.study), make_overlays(folder))
     return manifest

@@ -45,7 +45,7 @@ def draw_depth_per_dataset(data: pd.DataFrame) -> Figure:
         upper.set_title(name)
         if column == 0:
             upper.set_ylabel("Dice, mean over runs")
-            lower.set_ylabel("Dice minus that of\nthe best depth, same run")
+            lower.set_ylabel("minus Dice of the\nbest depth, same run")
     for place in range(len(names), bands * columns):
         band, column = divmod(place, columns)
         for axes in (panels[2 * band][column], panels[2 * band + 1][column]):
@@ -77,7 +77,8 @@ def _curves(axes: Axes, rows: pd.DataFrame) -> None:
             x[enough], y[enough], "o", markersize=ring, markerfacecolor="none",
             markeredgecolor=colour, markeredgewidth=1.1, zorder=4,
         )  # fmt: skip
-    _depth_axis(axes, families, lowest=0)
+    # As wide as the panel below, so that one depth stands above the other.
+    _depth_axis(axes, families, lowest=0, beyond=_beside(rows, named=False))
 
 
 def _differences(axes: Axes, rows: pd.DataFrame) -> None:
@@ -89,14 +90,23 @@ def _differences(axes: Axes, rows: pd.DataFrame) -> None:
         x, y = curve["depth"] + shift, curve["delta_best"]
         _bars(axes, x, y, curve, colour)
         _marks(axes, curve, x, y, colour=colour, marker=marker)
-    beside = families["depth"].max() + 1
+    beyond = _beside(rows, named=True)
     others = others[others["delta_best"].notna()]
-    for row in (others.loc[[index]] for index in others.index):
-        x, y = pd.Series(beside, index=row.index), row["delta_best"]
+    for place, row in zip(beyond, (others.loc[[index]] for index in others.index), strict=False):
+        x, y = pd.Series(place, index=row.index), row["delta_best"]
         _bars(axes, x, y, row, _ENSEMBLE)
         _marks(axes, row, x, y, colour=_ENSEMBLE, marker="D")
-    beyond = {beside: str(others["family"].iloc[0])} if len(others) else {}
     _depth_axis(axes, families, lowest=-1, beyond=beyond)
+
+
+def _beside(rows: pd.DataFrame, *, named: bool) -> dict[int, str]:
+    """Place -> name of what stands beyond the deepest of the depths."""
+    others = rows[_is_ensemble(rows) & rows["delta_best"].notna()]
+    deepest = int(rows.loc[~_is_ensemble(rows), "depth"].max())
+    return {
+        deepest + 1 + place: str(name) if named else ""
+        for place, name in enumerate(others["family"])
+    }
 
 
 def _bars(axes: Axes, x: pd.Series, y: pd.Series, rows: pd.DataFrame, colour: str) -> None:
@@ -131,10 +141,8 @@ def _places(curve: pd.DataFrame) -> pd.Series:
     return curve["depth"] + shift * (~curve["shared"].astype(bool))
 
 
-def _depth_axis(
-    axes: Axes, rows: pd.DataFrame, *, lowest: float, beyond: dict[int, str] | None = None
-) -> None:
-    ticks = {depth: f"L{depth}" for depth in sorted(rows["depth"].unique())} | (beyond or {})
+def _depth_axis(axes: Axes, rows: pd.DataFrame, *, lowest: float, beyond: dict[int, str]) -> None:
+    ticks = {depth: f"L{depth}" for depth in sorted(rows["depth"].unique())} | beyond
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlim(min(ticks) - 0.4, max(ticks) + 0.4)
     axes.grid(visible=False, axis="x")

@@ -150,13 +150,17 @@ def _depths() -> dict[str, GridSpec]:
     return {**nested, **{f"unet_l{depth}": unet(encoders[depth]) for depth in (1, 2, 3)}}
 
 
+_UNUSED = ("surfaces", "objects", "edges", "traces", "curves")
+
+
 def _study(specs: Mapping[str, GridSpec], percent: Mapping[str, Sequence[int]]) -> StudyRecords:
     """Records with these Dice by fold, in per cent, of one case a fold."""
     arms = tuple(_arm(name, spec) for name, spec in specs.items())
     rows = [
         {
-            "arm": arm, "fold": fold, "case": f"case {fold}", "group": "", "output": "L1",
-            "label": 1, "tp": value, "fp": 100 - value, "fn": 100 - value, "tn": 0,
+            "arm": arm, "fold": fold, "seed": 0, "case": f"case {fold}", "group": "",
+            "output": "L1", "label": 1, "tp": value, "fp": 100 - value, "fn": 100 - value,
+            "tn": 0, "judged": True,
         }
         for arm, values in percent.items()
         for fold, value in enumerate(values)
@@ -168,10 +172,11 @@ def _study(specs: Mapping[str, GridSpec], percent: Mapping[str, Sequence[int]]) 
         invocations=(),
         runs=pd.DataFrame(runs),
         cases=pd.DataFrame(rows),
-        curves=pd.DataFrame(),
         latencies=pd.DataFrame(),
         missing=(),
         overlays=None,
+        feature_maps=None,
+        **{name: pd.DataFrame() for name in _UNUSED},
     )
 
 

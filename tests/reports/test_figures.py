@@ -23,7 +23,7 @@ def test_points_are_the_medians_of_their_rounds(study: StudyRecords) -> None:
     assert point["milliseconds"] == pytest.approx(np.median(rounds))
     assert point["num_rounds"] == 7
     heads = {(row["arm"], row["output"]): row for row in head_rows(study).to_dict("records")}
-    assert point["dice"] == heads["unetpp_ds", "L2"]["dice_mean"]
+    assert point["dice_mean"] == heads["unetpp_ds", "L2"]["dice_mean"]
 
 
 def test_latency_is_per_image_and_not_per_batch(study: StudyRecords) -> None:
