@@ -166,6 +166,7 @@ def test_an_arm_without_a_score_in_some_groups_says_how_many_it_has() -> None:
     assert (both.n, one.n) == (10, 7)
     assert one.value == pytest.approx(table[3:, 1].mean())
     assert gaps(_resampled(table), 0).num_groups.tolist() == [10, 7]
+    assert gaps(_resampled(table), 1).num_groups.tolist() == [7, 7]
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:

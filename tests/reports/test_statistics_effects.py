@@ -78,6 +78,21 @@ def test_the_words_change_where_romano_changes_them(above: int, word: str) -> No
     assert cliffs_delta([1.0], others).magnitude == word
 
 
+def test_a_delta_at_the_limit_has_the_word_above_it() -> None:
+    result = cliffs_delta([1.0], [0.0] * 133 + [2.0] * 67)
+    assert result.delta == 0.33
+    assert result.magnitude == "medium"
+
+
+def test_ties_alone_are_no_certainty_that_delta_is_zero() -> None:
+    # The unbiased variance is 0 here, and below 0 elsewhere; what is possible is (1 - d^2)/(nm - 1).
+    result = cliffs_delta([5.0] * 3, [5.0] * 3)
+    reach = stats.t.ppf(0.975, 4) * math.sqrt(1 / 8)
+    assert result.delta == 0
+    assert result.high == pytest.approx(reach / math.sqrt(1 + reach**2))
+    assert result.low == -result.high
+
+
 def test_samples_that_do_not_overlap_have_a_delta_and_no_interval() -> None:
     result = cliffs_delta([1, 2, 3], [4, 5])
     assert (result.delta, result.a12, result.magnitude) == (-1, 0, "large")

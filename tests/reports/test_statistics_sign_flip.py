@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from reports.statistics.intervals import t_interval
 from reports.statistics.sign_flip import sign_flip
 from reports.statistics.signed_rank import signed_rank
 
@@ -104,11 +105,19 @@ def test_without_a_difference_it_errs_as_often_as_it_says() -> None:
     for _ in range(600):
         values = rng.normal(0, 1, 10)[groups] + rng.normal(0, 0.3, 30)
         grouped += sign_flip(values, groups, seed=0).p <= 0.05
-        alone += stats.ttest_1samp(values, 0)[1] <= 0.05
+        one_by_one = t_interval(values)
+        alone += not one_by_one.low <= 0 <= one_by_one.high
     # 30 of 600 are expected at 5 %; the bounds are four standard deviations of that.
     assert 9 <= grouped <= 51
     # The same cases, taken one by one, are told apart far too often.
     assert alone > 120
+
+
+def test_a_group_counts_the_same_however_many_cases_it_has() -> None:
+    result = sign_flip([0.1] * 9 + [-0.2, -0.4], ["a"] * 9 + ["b", "c"], seed=0)
+    assert result.mean == pytest.approx(-0.5 / 3)
+    # -0.5 and 0.5, -0.7 and 0.7 are as far from 0; with sums of 0.9, -0.2 and -0.4 all would be.
+    assert result.p == 0.5
 
 
 def test_groups_that_do_not_differ_add_no_patterns() -> None:

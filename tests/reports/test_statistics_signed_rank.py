@@ -144,6 +144,8 @@ def test_five_folds_are_refused_and_six_are_not() -> None:
         "A Wilcoxon test on 5 folds cannot reach p < 0.05: its smallest two-sided p is 0.0625."
     )
     assert refusal(6) is None
+    # What can reach alpha and not fall below it is refused as well.
+    assert refusal(2, alpha=0.5) is not None
     assert refusal(6, alpha=0.01, pairs="patients") == (
         "A Wilcoxon test on 6 patients cannot reach p < 0.01: its smallest two-sided p is 0.03125."
     )
@@ -178,6 +180,14 @@ def test_no_difference_in_any_group_has_p_one() -> None:
     result = grouped_signed_rank([0.0] * 4, ["a", "a", "b", "b"])
     assert result.p == 1
     assert math.isnan(result.z)
+
+
+def test_rounding_errors_neither_break_ties_nor_hide_zeros_of_grouped_cases() -> None:
+    groups = [0, 0, 1, 1, 2, 2]
+    noisy = [0.1 + 0.2, 0.3, -0.3, 0.1 - 0.4, 0.5, 0.3 - 0.2 - 0.1]
+    assert grouped_signed_rank(noisy, groups) == grouped_signed_rank(
+        [0.3, 0.3, -0.3, -0.3, 0.5, 0.0], groups
+    )
 
 
 def test_groups_of_different_sizes_are_refused() -> None:

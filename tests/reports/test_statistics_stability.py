@@ -93,6 +93,7 @@ def test_draws_that_leave_an_arm_without_a_case_are_left_out() -> None:
     scores = [[0.5, 0.9], [0.6, math.nan], [0.7, math.nan]]
     result = rank_stability(_resampled(scores))
     assert 0 < len(result.tau) < 200
+    assert result.num_groups == 1
     assert result.first == (0, 1)
 
 
