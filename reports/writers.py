@@ -28,7 +28,7 @@ MEANINGS = {
     "worse": "worse than the baseline after Holm's correction (p < 0.05)",
 }
 # A table that is wider than this many characters does not fit between the margins of a paper.
-_PAPER_WIDTH, _LONG_TEXT = 85, 40
+_PAPER_WIDTH, _LONG_TEXT, _LONG_WORD = 85, 40, 16
 
 
 def millions(count: float) -> str:
@@ -198,17 +198,21 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
+    long = len(cell.text) > _LONG_TEXT
     # A word without an end may be broken, so that it stays in its column.
-    pieces = re.findall(r"\S{1,24}|\s+", cell.text) if len(cell.text) > _LONG_TEXT else [cell.text]
+    pieces = re.findall(rf"\S{{1,{_LONG_WORD}}}|\s+", cell.text) if long else [cell.text]
     text = "".join(
-        escape_latex(piece) + (r"\allowbreak{}" if len(piece) == 24 else "") for piece in pieces
+        escape_latex(piece) + (r"\allowbreak{}" if len(piece) == _LONG_WORD else "")
+        for piece in pieces
     )
     if cell.rank == 1 or cell.strong:
         text = rf"\textbf{{{text}}}"
     elif cell.rank == 2:
         text = rf"\underline{{{text}}}"
     mark = {"": "", "tie": r"$^{\approx}$", "worse": r"$^{\dagger}$"}[cell.mark]
-    return f"{text}{mark} {escape_latex(cell.spread)}".rstrip()
+    # Ragged lines take the end of a row for an end of a line, unless they are told.
+    start = r"\raggedright\let\\\tabularnewline " if long else ""
+    return f"{start}{text}{mark} {escape_latex(cell.spread)}".rstrip()
 
 
 def printed_width(table: Table) -> int:
