@@ -111,19 +111,19 @@ def places(
 ) -> list[Rank]:
     """1 best, 2 second, 0 others, among those with a value; equal ones share a place.
 
+    Where all are equal nobody has one.
+
     Args:
         values: [rows]; NaN has no place. A single value has none either: it beats nobody.
         better: which end is best.
         ranked: False where the values are not of the same runs: then nobody has a place.
     """
     array = np.asarray(values, dtype=np.float64).round(_DIGITS)
-    if not ranked or np.count_nonzero(~np.isnan(array)) < 2:
-        return [0] * len(array)
     kept = np.unique(array[~np.isnan(array)])
+    if not ranked or len(kept) < 2:
+        return [0] * len(array)
     ordered = (kept if better == "lower" else kept[::-1]).tolist()
-    ranks: dict[float, Rank] = {ordered[0]: 1}
-    if len(ordered) > 1:
-        ranks[ordered[1]] = 2
+    ranks: dict[float, Rank] = {ordered[0]: 1, ordered[1]: 2}
     return [ranks.get(value, 0) for value in array.tolist()]
 
 

@@ -23,8 +23,8 @@ def paired_differences(study: StudyRecords) -> pd.DataFrame:
     rows = [
         {
             "arm": arm.name,
-            "seed": seed,
-            "fold": fold,
+            "seed": run[0],
+            "fold": run[1],
             "difference": value,
             "mean": results.loc[arm.name, "delta_dice"],
             "low": results.loc[arm.name, "delta_low"],
@@ -32,11 +32,15 @@ def paired_differences(study: StudyRecords) -> pd.DataFrame:
         }
         for arm in study.arms
         if arm.name != study.manifest.baseline
-        for (seed, fold), value in run_differences(dice, arm.name, study.manifest.baseline)
-        .to_dict()
-        .items()
+        for run, value in _by_run(run_differences(dice, arm.name, study.manifest.baseline))
     ]
     return pd.DataFrame(rows)
+
+
+def _by_run(values: pd.Series) -> list[tuple[tuple[int, int], float]]:
+    """((seed, fold), value) in order."""
+    runs: list[tuple[int, int]] = values.index.tolist()
+    return list(zip(runs, values.tolist(), strict=True))
 
 
 def draw_paired_differences(study: StudyRecords, data: pd.DataFrame) -> Figure:
@@ -93,5 +97,6 @@ def caption(study: StudyRecords, data: pd.DataFrame) -> str:
         f"{seeds}, of {run_words(study)}. Mark and line: mean over runs and its 95 % interval of the "
         "corrected resampled t (Nadeau and Bengio 2003), of the architecture trained again and not "
         "corrected for the number of arms. Where the line meets zero, the arm cannot be told from "
-        f"{base}. Grey: within ±{ROPE:g} Dice of {base}, taken as practically equal."
+        f"{base}. Grey: within ±{ROPE:g} Dice of {base}, taken as practically equal. "
+        "Dashed: deep supervision."
     )
