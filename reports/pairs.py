@@ -100,11 +100,12 @@ def interval_words(study: StudyRecords) -> str:
 
 
 def run_words(study: StudyRecords) -> str:
-    """How many runs an arm has at most: "5 runs (5 folds x 1 seed)"."""
+    """How many runs an arm has: "5 runs (5 folds x 1 seed)"; "up to ..." where some are missing."""
     folds, seeds = study.num_folds, study.manifest.num_seeds
     total = folds * seeds
+    most = "up to " if study.missing else ""
     return (
-        f"{total} run{'s' if total != 1 else ''} ({folds} fold{'s' if folds != 1 else ''} x "
+        f"{most}{total} run{'s' if total != 1 else ''} ({folds} fold{'s' if folds != 1 else ''} x "
         f"{seeds} seed{'s' if seeds != 1 else ''})"
     )
 

@@ -9,13 +9,18 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from reports.records import StudyRecords
 from unetpp.metrics.overlap import dice
+from unetpp.spec import GridSpec
 
+# Of Okabe and Ito: told apart by colour-blind eyes; the outlines tell them apart in print too.
 _HIT, _FALSE, _MISSED = (0, 158, 115), (213, 94, 0), (86, 180, 233)
 _OPACITY = 0.55
+# The page of a paper, and the smallest and largest picture on it.
+_WIDTH, _SMALLEST, _LARGEST = 7.0, 0.85, 1.5
 
 
 def overlay_scores(study: StudyRecords) -> pd.DataFrame:
@@ -50,53 +55,80 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
     assert shown is not None
     num_rows, num_columns = len(shown.case_ids), 2 + len(shown.arms)
     height, width = shown.masks.shape[1:]
-    figure = Figure(figsize=(1.75 * num_columns, 0.9 + (1.75 * height / width + 0.5) * num_rows))
+    side = min(_LARGEST, max(_SMALLEST, _WIDTH / num_columns))
+    figure = Figure(figsize=(side * num_columns, 0.75 + (side * height / width + 0.33) * num_rows))
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.01, wspace=0.01, hspace=0.0)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
+    letters = max(40, int(side * num_columns * 15))
+    scores = data.set_index(["case", "arm"])["dice"]
     for n, (case, reason) in enumerate(zip(shown.case_ids, shown.reasons, strict=True)):
         image, truth = shown.images[n], shown.masks[n]
         _picture(grid[n][0], image)
         _picture(grid[n][1], _tinted(image, truth, truth))
-        # The reason spans the row, so it may not enter the layout; the blank title keeps its room.
-        grid[n][0].set_title(" ", fontsize=10, pad=24)
-        reason_text = grid[n][0].annotate(
-            textwrap.shorten(f"{case}: {reason}", 130),
-            (0, 1),
-            xytext=(0, 20),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=11,
-            weight="bold",
-        )
-        reason_text.set_in_layout(False)
+        _outline(grid[n][1], truth > 0)
+        _name_row(grid[n][0], textwrap.shorten(f"{case}: {reason}", letters, placeholder=" ..."))
         for a, arm in enumerate(shown.arms):
-            axes = grid[n][2 + a]
-            _picture(axes, _tinted(image, truth, shown.predictions[n, a]))
-            _contour(axes, truth > 0)
-            score = data[(data["case"] == case) & (data["arm"] == arm)]["dice"].iloc[0]
-            axes.set_xlabel("both empty" if np.isnan(score) else f"Dice {score:.3f}", fontsize=10)
+            axes, found = grid[n][2 + a], shown.predictions[n, a]
+            _picture(axes, _tinted(image, truth, found))
+            _outline(axes, truth > 0)
+            _outline(axes, found > 0, predicted=True)
+            score = float(scores[case, arm])
+            text = "both empty" if np.isnan(score) else f"Dice {score:.3f}"
+            axes.set_xlabel(text, fontsize=7, labelpad=1.5)
     heads = ["image", "reference", *(study.titles[arm] for arm in shown.arms)]
-    for row in grid:
-        for axes, head in zip(row, heads, strict=True):
-            axes.text(0.5, 1.03, head, transform=axes.transAxes, ha="center", fontsize=10)
+    letters = max(8, int(side * 14))
+    for axes, head in zip(grid[0], heads, strict=True):
+        axes.annotate(
+            textwrap.fill(head, letters), (0.5, 1), xytext=(0, 14), xycoords="axes fraction",
+            textcoords="offset points", ha="center", va="bottom", fontsize=7.5,
+        )  # fmt: skip
     figure.legend(
-        handles=[
-            Patch(color=_rgb(_HIT), label="true positive"),
-            Patch(color=_rgb(_FALSE), label="false positive"),
-            Patch(color=_rgb(_MISSED), label="false negative"),
-        ],
-        loc="outside lower center",
-        ncols=3,
+        handles=_legend(), loc="outside lower center", ncols=5 if side * num_columns > 5 else 3
     )
     return figure
 
 
+def _name_row(axes: Axes, text: str) -> None:
+    """Why this case, across the row: it may not enter the layout, so a blank title keeps its room."""
+    axes.set_title(" ", fontsize=7, pad=4)
+    name = axes.annotate(
+        text, (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points",
+        fontsize=7, weight="bold",
+    )  # fmt: skip
+    name.set_in_layout(False)
+
+
+def _legend() -> list[Patch | Line2D]:
+    return [
+        Patch(color=_rgb(_HIT), label="true positive"),
+        Patch(color=_rgb(_FALSE), label="false positive"),
+        Patch(color=_rgb(_MISSED), label="false negative"),
+        Line2D([], [], color="#999999", linewidth=1.0, label="reference (white)"),
+        Line2D([], [], color="black", linewidth=1.0, linestyle=":", label="prediction"),
+    ]
+
+
 def caption(study: StudyRecords, data: pd.DataFrame) -> str:
-    """What is coloured."""
-    del study, data
-    return (
-        "Held-out cases with the prediction of the run that did not train on them; the white line "
-        "is the reference."
+    """What is coloured and outlined, and what the numbers below the pictures are."""
+    del data
+    volumes = any(GridSpec.from_json(arm.spec).spatial_dims == 3 for arm in study.arms)
+    several = len(study.manifest.dataset["classes"]) > 1
+    seed = f", under seed {study.manifest.seed}" if study.manifest.num_seeds > 1 else ""
+    text = (
+        f"Held-out cases with the prediction of the run that did not train on them{seed}. White "
+        "line: outline of the reference; dotted black line: of the prediction. What lies in both is "
+        "a true positive, in the dotted line alone a false positive, in the white line alone a "
+        "false negative. Dice: of the picture that is shown; the reason of choice goes by the Dice "
+        "of the case as it was scored."
     )
+    if volumes:
+        text += " Of a volume, the slice across its last axis with the most foreground is shown."
+    if several:
+        text += (
+            " A pixel of another class than the true one is coloured as a false positive, and counts "
+            "as a false positive and as a false negative."
+        )
+    return text
 
 
 def _tinted(
@@ -125,9 +157,15 @@ def _picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
         side.set_visible(False)
 
 
-def _contour(axes: Axes, mask: npt.NDArray[np.bool_]) -> None:
+def _outline(axes: Axes, mask: npt.NDArray[np.bool_], *, predicted: bool = False) -> None:
     if mask.any() and not mask.all():
-        axes.contour(mask.astype(np.float64), levels=[0.5], colors="white", linewidths=0.9)
+        axes.contour(
+            mask.astype(np.float64),
+            levels=[0.5],
+            colors="black" if predicted else "white",
+            linewidths=0.7,
+            linestyles="dotted" if predicted else "solid",
+        )
 
 
 def _rgb(colour: tuple[int, int, int]) -> tuple[float, float, float]:

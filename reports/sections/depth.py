@@ -13,10 +13,11 @@ from reports.depth import depth_curves, depth_rows, ensemble_rows, ensembles
 from reports.depth_texts import depth_verdict
 from reports.document import Cell, Column, Section, Table
 from reports.figures import Plot, save_figure
-from reports.pairs import NO_INTERVAL, empty_words, interval_words, mean_of, run_words
+from reports.notes import definitions, empty_masks
+from reports.pairs import NO_INTERVAL, interval_words, mean_of, run_words, within
 from reports.plots import depth_per_dataset
 from reports.records import StudyRecords
-from reports.scores import FORMULAS, judged_scores, scored_folds
+from reports.scores import judged_scores, scored_folds
 from reports.statistics import holm
 
 _COLUMNS = (
@@ -126,10 +127,10 @@ def _line(
         cells.parameters(row["num_parameters"]),
         cells.macs(row["macs"]),
         cells.number(
-            row["dice_mean"], digits, limits=cut(row["dice_low"], row["dice_high"]), rank=dice
+            row["dice_mean"], digits, limits=within(row["dice_low"], row["dice_high"]), rank=dice
         ),
         cells.number(
-            row["iou_mean"], digits, limits=cut(row["iou_low"], row["iou_high"]), rank=iou
+            row["iou_mean"], digits, limits=within(row["iou_low"], row["iou_high"]), rank=iou
         ),
         cells.words("best")
         if row["best"]
@@ -139,33 +140,34 @@ def _line(
     )
 
 
-def cut(low: float, high: float) -> tuple[float, float]:
-    """Limits of a mean score, which lies between 0 and 1; NaN stays NaN."""
-    return (low if low >= 0 or low != low else 0.0, high if high <= 1 or high != high else 1.0)
-
-
 def _notes(study: StudyRecords, rows: pd.DataFrame) -> tuple[str, ...]:
     family = int(rows["p_holm"].notna().sum())
     lines = [
-        f"{FORMULAS['dice']} and {FORMULAS['iou']} per case, then the mean over the cases of a "
-        f"held-out fold, then over {run_words(study)}. {empty_words(study)}",
-        f"Brackets: {interval_words(study)}, cut at 0 and 1.",
+        definitions(study),
+        empty_masks(study),
+        (
+            f"Mean over the cases of a held-out fold, then over {run_words(study)}. Brackets: "
+            f"{interval_words(study)}, cut at 0 and 1."
+        ),
     ]
     if family == 0:
-        lines.append(NO_INTERVAL)
-    else:
-        lines += [
+        return (*lines, NO_INTERVAL)
+    whole = (
+        "; of a network of all depths, minus that of the best depth of the plain networks"
+        if ensembles(study)
+        else ""
+    )
+    return (
+        *lines,
+        (
             "Delta: Dice minus that of the best depth of the same family (largest mean), paired by "
-            "run"
-            + (
-                "; of a network of all depths, minus that of the best depth of the plain networks"
-                if ensembles(study)
-                else ""
-            )
-            + f". Holm p: two-sided p of that test over all {family} differences of the table.",
-            "Shallow enough: the shallowest depth whose interval of Delta holds 0. The rule reads the "
-            "interval, which is not corrected for the number of depths, since a wider one would "
-            "call shallower networks enough; ≈ marks by the same interval. The best of several means "
-            "is a little too good, and best and shallow enough are read off the same folds.",
-        ]
-    return tuple(lines)
+            f"run{whole}. Holm p: two-sided p of that test over all {family} differences of the "
+            "table."
+        ),
+        (
+            "Shallow enough: the shallowest depth whose interval of Delta holds 0. The rule reads "
+            "the interval, which is not corrected for the number of depths, since a wider one would "
+            "call shallower networks enough; ≈ marks by the same interval. The best of several "
+            "means is a little too good, and best and shallow enough are read off the same folds."
+        ),
+    )

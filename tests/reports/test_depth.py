@@ -167,6 +167,7 @@ def _study(specs: Mapping[str, GridSpec], percent: Mapping[str, Sequence[int]]) 
     ]  # fmt: skip
     runs = [{"arm": row["arm"], "fold": row["fold"], "primary_output": "L1"} for row in rows]
     manifest = make_manifest(num_folds=4, num_cases=40)
+    unused: dict[str, Any] = {name: pd.DataFrame() for name in _UNUSED}
     return StudyRecords(
         manifest=replace(manifest, arms=arms, baseline=arms[0].name),
         invocations=(),
@@ -176,7 +177,7 @@ def _study(specs: Mapping[str, GridSpec], percent: Mapping[str, Sequence[int]]) 
         missing=(),
         overlays=None,
         feature_maps=None,
-        **{name: pd.DataFrame() for name in _UNUSED},
+        **unused,
     )
 
 

@@ -91,7 +91,7 @@ def test_curves_leave_out_epochs_that_were_not_scored(study: StudyRecords) -> No
     loss = data[(data["arm"] == "unet") & (data["quantity"] == "train_loss")]
     first = study.curves[(study.curves["arm"] == "unet") & (study.curves["epoch"] == 0)]
     assert loss["mean"].iloc[0] == pytest.approx(first["train_loss"].mean())
-    assert loss["high"].iloc[0] == first["train_loss"].max()
+    assert loss["most"].iloc[0] == first["train_loss"].max()
 
 
 def test_overlay_scores_are_of_the_masks_that_are_drawn(study: StudyRecords) -> None:
