@@ -52,9 +52,16 @@ def number(
     return Cell(text=f"{value:.{digits}f}", spread=spread, value=value, rank=rank, mark=mark)
 
 
-def difference(value: float, digits: int, *, limits: tuple[float, float], mark: Mark = "") -> Cell:
-    """A signed difference with its interval: "+0.012 [-0.003, +0.027]"."""
-    low, high = limits
+def difference(
+    value: float,
+    digits: int,
+    *,
+    limits: tuple[float, float],
+    bound: float = math.inf,
+    mark: Mark = "",
+) -> Cell:
+    """A signed difference with its interval: "+0.012 [-0.003, +0.027]"; limits are cut at `bound`."""
+    low, high = max(limits[0], -bound), min(limits[1], bound)
     interval = f"[{signed(low, digits)}, {signed(high, digits)}]"
     spread = "" if math.isnan(low) or math.isnan(high) else interval
     return Cell(text=signed(value, digits), spread=spread, value=value, mark=mark)

@@ -66,15 +66,19 @@ _RRB = "matched-pairs rank-biserial correlation, over groups, -1 to 1"
 def _new_case_notes(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
     base = study.titles[study.manifest.baseline]
     seeds = ", averaged over seeds" if study.manifest.num_seeds > 1 else ""
+    few = rows["num_groups"] < FEWEST_GROUPS
+    interval = (
+        f", with the 95 % interval of a bootstrap over groups ({DRAWS:,} draws, seed {SEED}, "
+        "bias-corrected and accelerated)"
+    )
     lines = [
         (
-            f"Delta: mean over cases of Dice minus that of {base} on the same case{seeds}, with the "
-            f"95 % interval of a bootstrap over groups ({DRAWS:,} draws, seed {SEED}, "
-            "bias-corrected and accelerated)."
+            f"Delta: mean over cases of Dice minus that of {base} on the same case{seeds}"
+            f"{'' if few.all() else interval}."
         ),
         *_permutation_notes(study, rows),
     ]
-    if (rows["num_groups"] < FEWEST_GROUPS).any():
+    if few.any():
         lines.append(f"No interval with fewer than {FEWEST_GROUPS} groups.")
     return lines
 
@@ -87,7 +91,7 @@ def _permutation_notes(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
         how = "all patterns" if tested["exact"].all() else "9,999 patterns"
         lines.append(
             f"p: two-sided sign-flip permutation test of the mean over groups of the mean difference "
-            f"in each ({how} of signs; the smallest p it can give is {floor:.2g}). Holm p: over "
+            f"in each ({how} of signs; the smallest p it can give is {floor:.3g}). Holm p: over "
             f"{number} comparison{'s' if number != 1 else ''} of Dice with "
             f"{study.titles[study.manifest.baseline]}."
         )
@@ -102,6 +106,6 @@ def _permutation_notes(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
         lines.append(
             f"No sign-flip test of {', '.join(study.titles[arm] for arm in refused['arm'])}: with "
             f"{groups} groups, those without a difference left out, its smallest two-sided p is "
-            f"{refused['p_floor'].min():.2g}, which cannot fall below {ALPHA:g}."
+            f"{refused['p_floor'].min():.3g}, which cannot fall below {ALPHA:g}."
         )
     return lines

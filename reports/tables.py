@@ -24,6 +24,9 @@ NO_TEST = (
 )
 
 
+_CUT = "Limits are cut at ±1, beyond which no difference can lie: so few runs say next to nothing."
+
+
 def tied(rows: pd.DataFrame) -> pd.Series:
     """Whether a test ran and did not tell the arm from the baseline (Holm p >= 0.05)."""
     return rows["p_holm"] >= ALPHA
@@ -75,5 +78,6 @@ def retraining_notes(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
             f"Holm p: two-sided p of that test, corrected over {len(family)} comparison"
             f"{'s' if len(family) != 1 else ''} of Dice with {base} ({', '.join(family)})."
         ),
+        *([_CUT] if (rows[["delta_low", "delta_high"]].abs() > 1).any(axis=None) else []),
         *ranked,
     ]

@@ -60,6 +60,8 @@ def draw_paired_differences(study: StudyRecords, data: pd.DataFrame) -> Figure:
             rows["difference"], heights, "o", color=style.colour, alpha=0.55, markersize=3,
             markeredgewidth=0,
         )  # fmt: skip
+        # No difference can lie beyond, though the interval of two runs does.
+        low, high = max(low, -1.0), min(high, 1.0)
         axes.plot([low, high], [place, place], style.dash, color=style.colour, linewidth=1.6)
         axes.plot(
             mean, place, style.marker, color=style.colour, markersize=6, markeredgecolor="white"

@@ -124,7 +124,7 @@ def _boundary_notes(rows: pd.DataFrame, unit: str, counts: pd.DataFrame) -> list
         (
             f"HD95: the larger of the two directed 95th percentiles of the distances between the "
             f"boundaries; ASSD: the mean over the pixels of both boundaries; both in {_many(unit)}. NSD: share "
-            f"of the pixels of both boundaries within {tolerance} {_many(unit)} of the other (every pixel "
+            f"of the pixels of both boundaries within {tolerance} {unit if tolerance == '1' else _many(unit)} of the other (every pixel "
             "counts the same)."
         ),
         (

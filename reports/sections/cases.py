@@ -84,7 +84,8 @@ def worst_cases(study: StudyRecords) -> ChosenCases | None:
     order = np.lexsort((np.arange(len(frame)), frame["mean"].to_numpy().round(12)))
     places = {int(place): f"worst {rank + 1}" for rank, place in enumerate(order[:NUM_WORST])}
     for why, place in (("median", order[(len(order) - 1) // 2]), ("best", order[-1])):
-        places.setdefault(int(place), why)
+        known = places.get(int(place))
+        places[int(place)] = f"{known}, {why}" if known else why
     rows = frame.iloc[list(places)].assign(why=list(places.values()))
     rows = rows.merge(_references(study, rows), on=["case", "label"], how="left")
     named = ["why", "case", "label", "group", "fold", "reference", "mean"]

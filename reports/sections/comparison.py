@@ -164,7 +164,7 @@ def _difference(study: StudyRecords, row: _Row, digits: int) -> tuple[Cell, Cell
         return cells.baseline_cell(), cells.blank()
     worse: cells.Mark = "worse" if row["p_holm"] < ALPHA and row["delta_dice"] < 0 else ""
     limits = (row["delta_low"], row["delta_high"])
-    delta = cells.difference(row["delta_dice"], digits, limits=limits, mark=worse)
+    delta = cells.difference(row["delta_dice"], digits, limits=limits, bound=1, mark=worse)
     return delta, cells.probability(row["p_holm"])
 
 
