@@ -92,3 +92,37 @@ def test_a_study_without_a_finished_run_is_refused(tmp_path: Path) -> None:
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds `records\.sqlite`"):
         load_study(tmp_path)
+
+
+def test_seeds_beside_folds_are_runs_of_their_own(tmp_path: Path) -> None:
+    manifest = make_manifest(arms=("unet", "unetpp"), num_folds=2, num_seeds=2)
+    make_study(tmp_path, manifest=manifest, overlays=False, missing=frozenset({("unet", 1)}))
+    study = load_study(tmp_path)
+    # The maker runs the first seed alone.
+    assert study.num_runs == 8
+    assert study.missing == (
+        ("unet", 0, 1), ("unet", 1, 0), ("unet", 1, 1), ("unetpp", 1, 0), ("unetpp", 1, 1),
+    )  # fmt: skip
+    line = incomplete_line(study)
+    assert line is not None
+    assert line.startswith("incomplete: 5 of 8 runs are missing: U-Net fold 1 seed 0, U-Net fold 0")
+
+
+def test_a_study_that_trains_nothing_needs_no_run(tmp_path: Path) -> None:
+    manifest = make_manifest(study="diagrams", trains=False)
+    store = RecordStore.open_folder(tmp_path)
+    store.put_manifest(manifest)
+    store.close()
+    study = load_study(tmp_path)
+    assert study.runs.empty
+    assert study.missing == ()
+    assert incomplete_line(study) is None
+
+
+def test_texts_that_repeat_are_categories_and_rows_are_marked_as_judged(
+    study: StudyRecords,
+) -> None:
+    assert all(study.cases[name].dtype == "category" for name in ("arm", "case", "output"))
+    judged = study.cases[study.cases["judged"]]
+    assert set(judged["output"]) == {"L4"}
+    assert len(judged) == 6 * 41

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -306,10 +306,8 @@ def test_surfaces_objects_and_traces_come_with_the_run_and_back_as_they_were(sto
     store.add_run(_RECORD, scores, traces)
     assert [CaseSurface(**row) for row in _named(store, "surfaces")] == [_SURFACE]
     [row] = _named(store, "objects")
-    assert (
-        CaseObjects(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
-        == _OBJECTS
-    )
+    row = {name: tuple(v) if isinstance(v, list) else v for name, v in row.items()}
+    assert row == asdict(_OBJECTS)
     assert [TraceEntry(**row) for row in _named(store, "traces")] == traces[::-1]
     assert store.traced(_KEY) == {"gradient_norm"}
     assert [CaseCounts(**row) for row in _named(store, "cases")] == [_case("a")]
