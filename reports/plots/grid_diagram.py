@@ -39,7 +39,7 @@ _UNIT = 0.76  # inches
 _NARROWEST = 4.2  # columns; room for the legend
 _LEGEND_COLUMNS = 3
 # Of a small panel: columns and levels beyond the middles of the outermost nodes, and of a head.
-_MARGIN, _HEAD_HEIGHT = 0.4, 0.62
+_MARGIN, _HEAD_HEIGHT = 0.4, 0.8
 
 _INK, _HEAD, _HEAD_INK = "#222222", "#D55E00", "#A34700"
 _GREY, _GREY_INK, _GREY_FILL = "#BDBDBD", "#767676", "#F4F4F4"
