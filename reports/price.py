@@ -161,7 +161,7 @@ def _with_status(rows: pd.DataFrame, dice: pd.DataFrame, ratio: float) -> pd.Dat
 def saving_rows(study: StudyRecords) -> pd.DataFrame:
     """One row a head of every deep-supervised arm, compared with its deepest head.
 
-    Columns: those of `network_rows` but for the last three; saved_parameters, saved_macs, saved_time
+    Columns: those of `network_rows` but for the last three; deepest (the output); saved_parameters, saved_macs, saved_time
     (shares, NaN where unknown), saved_time_low, saved_time_high; speed_up, speed_up_low,
     speed_up_high (see `speed_up`); delta_dice, delta_low, delta_high, t, p, delta_runs (paired by
     run, NaN for the deepest head itself); p_holm over all pruned heads. Empty without such an arm.
@@ -189,7 +189,8 @@ def saving_rows(study: StudyRecords) -> pd.DataFrame:
                 gap = {name: 0 if name == "delta_runs" else math.nan for name in gap}
             kept = {str(k): v for k, v in row.items() if k not in ("cost", "status", "beaten_by")}
             times = speed_up(study, str(row["network"]), str(full["network"]))
-            found.append({**kept, **_saved(row, full), **times, **gap})
+            same = {"deepest": full["output"], **_saved(row, full)}
+            found.append({**kept, **same, **times, **gap})
     frame = pd.DataFrame(found)
     return frame.assign(p_holm=holm(frame["p"].tolist()))
 
@@ -281,12 +282,12 @@ def hypervolumes(study: StudyRecords, rows: pd.DataFrame) -> dict[str, float]:
         rows: of `network_rows`.
 
     Returns:
-        Title of an arm with several heads, "U-Nets trained alone" (where there are several depths),
+        Title of an arm with several heads, "plain networks trained alone" (where there are several depths),
         "all networks" -> 0 to 1. The reference is Dice 0 at `reference_cost`; cost is linear.
     """
     arms = {study.titles[arm.name]: {arm.name} for arm in pruned_arms(study)}
     plain = {arm.name for arm in plain_depths(study).values()}
-    sets = {**arms, **({"U-Nets trained alone": plain} if len(plain) > 1 else {})}
+    sets = {**arms, **({"plain networks trained alone": plain} if len(plain) > 1 else {})}
     sets["all networks"] = set(rows["arm"])
     cost, corner = str(rows["cost"].iloc[0]), reference_cost(rows)
     return {

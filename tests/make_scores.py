@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -150,3 +150,8 @@ def noise(*parts: object, scale: float = 0.01) -> float:
     """A number that these parts alone decide."""
     seed = [sum(map(ord, str(part))) for part in parts]
     return float(np.random.default_rng(seed).normal(0, scale))
+
+
+def by(frame: pd.DataFrame, column: str) -> dict[str, dict[Hashable, Any]]:
+    """The rows of a frame by the text in one of their columns."""
+    return {str(row[column]): row for row in frame.to_dict("records")}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
-from reports.depth import is_plain, plain_depths
+from reports.depth import family_title, is_plain, plain_depths
 from reports.pairs import interval_words, within
 from reports.plots.palette import looks
 from reports.price import network_rows, pruned_arms
@@ -80,7 +80,7 @@ def _lines(study: StudyRecords, data: pd.DataFrame) -> list[_Line]:
     family = tuple(depths) if len(depths) > 1 else ()
     lines = [
         _Line(
-            title="U-Net, each depth trained alone", arms=family, colour="#000000", marker="o",
+            title=f"{family_title(study, 'U-Net')}, each depth trained alone", arms=family, colour="#000000", marker="o",
             dash="", is_plain=True,
         )
     ] if family else []  # fmt: skip

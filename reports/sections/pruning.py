@@ -24,9 +24,8 @@ from reports.price import (
     saving_rows,
     trained_rows,
 )
+from reports.price_texts import pruning_sentences
 from reports.records import StudyRecords
-from reports.tables import ALPHA
-from reports.writers import p_value, signed
 from unetpp.errors import UserError
 
 _ACCURACY: Plot[StudyRecords] = Plot(
@@ -62,10 +61,10 @@ _TRAINED = (
     Column(title="Depth", align="left"),
     Column(title="pruned", align="left"),
     Column(title="Dice pruned [95 %]", better="higher"),
-    Column(title="Dice U-Net [95 %]", better="higher"),
+    Column(title="Dice trained [95 %]", better="higher"),
     Column(title="Delta Dice [95 %]"),
     Column(title="Holm p"),
-    Column(title="Params, ratio", narrow=False, explained="pruned over U-Net"),
+    Column(title="Params, ratio", narrow=False, explained="pruned over trained alone"),
     Column(title="speed-up [95 %]", better="higher", narrow=False),
 )
 
@@ -98,7 +97,7 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="pruning",
         title=_title(study),
-        paragraphs=_paragraphs(study, saved, trained),
+        paragraphs=pruning_sentences(study, saved, trained),
         tables=tables,
         pairs=_volumes(study, rows),
         figures=tuple(save_figure(plot, study, folder) for plot in plots),
@@ -107,57 +106,6 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
 
 def _title(study: StudyRecords) -> str:
     return "Pruning" if pruned_arms(study) else "Accuracy versus latency"
-
-
-def _paragraphs(study: StudyRecords, saved: pd.DataFrame, trained: pd.DataFrame) -> tuple[str, ...]:
-    pruned = [row for row in saved.to_dict("records") if row["delta_runs"]]
-    return (
-        *(_head_sentence(study, row) for row in pruned),
-        *(_trained_sentences(trained) if len(trained) else ()),
-        (
-            "This shows Dice and price of these networks on this machine. It does not show "
-            "latencies elsewhere, nor that networks which no test tells apart are equal."
-        ),
-    )
-
-
-def _head_sentence(study: StudyRecords, row: Mapping[Hashable, Any]) -> str:
-    digits = cells.num_decimals(pd.DataFrame([row]))
-    shares = {"parameters": row["saved_parameters"], "time": row["saved_time"]}
-    parts = [f"{100 * v:.1f} % of the {name}" for name, v in shares.items() if not math.isnan(v)]
-    saves = f"saves {' and '.join(parts)} and " if parts else ""
-    limits = [signed(row[name], digits) for name in ("delta_low", "delta_high")]
-    interval = "" if math.isnan(row["delta_low"]) else f" (95 % interval {' to '.join(limits)})"
-    test = "; without two runs there is no test"
-    if not math.isnan(row["p_holm"]):
-        told = "tells" if row["p_holm"] < ALPHA else "does not tell"
-        test = f"; the test {told} this from 0 (Holm p {p_value(row['p_holm'])})"
-    return (
-        f"{study.titles[row['arm']]} pruned to {row['output']} {saves}changes Dice by "
-        f"{signed(row['delta_dice'], digits)}{interval}{test}."
-    )
-
-
-def _trained_sentences(trained: pd.DataFrame) -> tuple[str, ...]:
-    told = trained[trained["p_holm"] < ALPHA]
-    if trained["p_holm"].isna().all():
-        return ()
-    if told.empty:
-        sentence = (
-            "At no depth does a test tell the pruned network from the U-Net that was trained at "
-            "that depth alone."
-        )
-        return (sentence,)
-    sides = {
-        "worse": told[told["delta_dice"] < 0]["output"].unique(),
-        "better": told[told["delta_dice"] > 0]["output"].unique(),
-    }
-    return tuple(
-        f"Pruned to {', '.join(outputs)}, the network is {word} than the U-Net that was trained at "
-        "that depth alone (Holm p < 0.05)."
-        for word, outputs in sides.items()
-        if len(outputs)
-    )
 
 
 def saving_table(study: StudyRecords, rows: pd.DataFrame) -> Table:
@@ -203,7 +151,7 @@ def _saving_notes(rows: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _saving_line(study: StudyRecords, row: Mapping[Hashable, Any], digits: int) -> tuple[Cell, ...]:
-    whole = row["delta_runs"] == 0
+    whole = row["output"] == row["deepest"]
     quartiles = (row["milliseconds_q25"], row["milliseconds_q75"])
     time = cells.share(row["saved_time"])
     if not math.isnan(row["saved_time_low"]) and not whole:
@@ -234,17 +182,17 @@ def _time_digits(milliseconds: float) -> int:
 
 
 def trained_table(study: StudyRecords, rows: pd.DataFrame) -> Table:
-    """Each pruned network beside the U-Net that was trained at its depth alone."""
+    """Each pruned network beside the plain one that was trained at its depth alone."""
     digits = cells.num_decimals(rows)
     family = int(rows["p"].notna().sum())
     return Table(
         name="pruned_against_trained",
-        title="Pruned to a depth, or a U-Net trained at it",
+        title="Pruned to a depth, or a plain network trained at it",
         columns=_TRAINED,
         rows=tuple(_trained_line(study, row, digits) for row in rows.to_dict("records")),
         notes=(
             (
-                "Delta: Dice of the pruned network minus that of the U-Net, paired by run; brackets: "
+                "Delta: Dice of the pruned network minus that of the plain one, paired by run; brackets: "
                 f"{interval_words(study)}. Holm p: two-sided p over the {family} rows of the table."
             )
             if family

@@ -1,0 +1,58 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from make_scores import make_scored, noise
+
+from reports.records import StudyRecords
+from reports.sections.learning_curves import section
+from studies import learning_curves
+
+
+def _curves(*, num_seeds: int, epochs: int = 12) -> StudyRecords:
+    study = make_scored(learning_curves.STUDY, lambda *_: 0.8, num_seeds=num_seeds)
+    rows = [
+        {
+            "arm": arm.name, "seed": seed, "fold": fold, "epoch": epoch, "seconds": 1.0,
+            "train_loss": 1 / epoch, "held_out_loss": 2 / epoch,
+            "held_out_dice": 0.5
+            + (0.01 if arm.name == "unet" else noise(arm.name, seed, fold, scale=0.001)) * epoch
+            + noise(seed, fold, epoch, scale=0.0005),
+        }
+        for arm in study.arms
+        for seed in range(num_seeds)
+        for fold in range(5)
+        for epoch in range(1, epochs + 1)
+    ]  # fmt: skip
+    return replace(study, curves=pd.DataFrame(rows))
+
+
+def test_the_section_says_whose_curve_still_rises(tmp_path: Path) -> None:
+    found = section(_curves(num_seeds=2), tmp_path)
+    assert found is not None
+    assert "epochs 10 to 12" in found.paragraphs[0]
+    assert "still rises (Holm p < 0.05) for U-Net." in found.paragraphs[0]
+    assert "UNet++" in found.paragraphs[1]
+    assert len(found.tables[0].rows) == 3
+    assert pd.read_csv(tmp_path / "learning_curves.csv")["quantity"].nunique() == 3
+
+
+def test_one_seed_is_said_to_tell_nothing_of_seeds(tmp_path: Path) -> None:
+    found = section(_curves(num_seeds=1), tmp_path)
+    assert found is not None
+    assert "say nothing about seeds" in found.figures[0].caption
+    assert {row[-1].text for row in found.tables[0].rows} == {"n/a"}
+    several = section(_curves(num_seeds=2), tmp_path)
+    assert several is not None
+    assert "folds and seeds together" in several.figures[0].caption
+
+
+def test_one_epoch_is_not_tested(tmp_path: Path) -> None:
+    found = section(_curves(num_seeds=1, epochs=1), tmp_path)
+    assert found is not None
+    assert len(found.paragraphs) == 1
+    assert any(note.startswith("No test of whether") for note in found.tables[0].notes)
+
+
+def test_without_curves_there_is_no_section(tmp_path: Path) -> None:
+    assert section(make_scored(learning_curves.STUDY, lambda *_: 0.8), tmp_path) is None
