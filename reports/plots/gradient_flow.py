@@ -117,11 +117,9 @@ def _ratios(
     study: StudyRecords, norms: pd.DataFrame, bare: ArmEntry, deep: ArmEntry
 ) -> pd.DataFrame:
     keys = ["place", "epoch", "seed", "fold"]
-    logs = [
-        norms[norms["arm"] == arm.name].astype({"place": object}).set_index(keys)["value"]
-        for arm in (bare, deep)
-    ]
-    gaps = (np.log(logs[1]) - np.log(logs[0])).dropna().rename("gap").reset_index()
+    norms = norms.assign(log=np.log(norms["value"])).astype({"place": object})
+    logs = [norms[norms["arm"] == arm.name].set_index(keys)["log"] for arm in (bare, deep)]
+    gaps = (logs[1] - logs[0]).dropna().rename("gap").reset_index()
     rows: list[dict[str, object]] = []
     for moment, epoch in _moments(gaps["epoch"]).items():
         for node, part in gaps[gaps["epoch"] == epoch].groupby("place"):

@@ -78,7 +78,10 @@ def _rates(part: pd.DataFrame, arms: list[str]) -> list[dict[str, object]]:
         num = int(drawn.num_groups[0])
         own, gained = bca(drawn), bca(gaps(drawn, 0))
         columns[name] = [(one.value, one.low, one.high) for one in own]
-        columns[f"{name}_gain"] = [(math.nan,) * 3, *((g.value, g.low, g.high) for g in gained[1:])]
+        columns[f"{name}_gain"] = [
+            (math.nan, math.nan, math.nan),
+            *((g.value, g.low, g.high) for g in gained[1:]),
+        ]
     return [
         {
             "num": num,

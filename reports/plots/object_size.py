@@ -70,7 +70,8 @@ def size_groups(sizes: ArrayLike, all_once: ArrayLike) -> NDArray[np.intp]:
     number = max(1, min(_NUM_GROUPS, len(once) // FEWEST_GROUPS))
     if not len(once):
         return np.zeros(0, dtype=np.intp)
-    edges = np.unique(np.quantile(once, np.arange(1, number) / number))
+    # Edges are sizes that occur: no group is empty.
+    edges = np.unique(np.quantile(once, np.arange(1, number) / number, method="higher"))
     edges = edges[edges > once.min()]
     return np.searchsorted(edges, np.asarray(sizes, dtype=np.float64), side="right")
 

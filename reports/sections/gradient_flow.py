@@ -103,7 +103,7 @@ def _verdict(study: StudyRecords, ratios: pd.DataFrame) -> list[str]:
 
 
 def _extreme(rows: pd.DataFrame) -> str:
-    far = rows.loc[np.log(rows["ratio"]).abs().idxmax()]
+    far = rows.iloc[int(np.abs(np.log(rows["ratio"].to_numpy())).argmax())]
     return f" (farthest from 1: {far['node']}, {_short(far['ratio'])})"
 
 

@@ -85,8 +85,7 @@ def size_trends(study: StudyRecords, frame: pd.DataFrame) -> pd.DataFrame:
         size_g = group_means(base.loc[kept, "size"].to_numpy(), groups)
         rho, p = math.nan, math.nan
         if len(gain_g) >= _FEWEST_FOR_TREND and np.ptp(gain_g) > 0 and np.ptp(size_g) > 0:
-            found = stats.spearmanr(gain_g, size_g)
-            rho, p = float(found.statistic), float(found.pvalue)
+            rho, p = map(float, stats.spearmanr(gain_g, size_g))
         rows.append({"arm": arm, "rho": rho, "p": p, "num": len(gain_g)})
     trends = pd.DataFrame(rows)
     return trends.assign(p_holm=holm(trends["p"].tolist()))

@@ -59,7 +59,7 @@ def _about(frame: pd.DataFrame) -> str:
 
 def _found(study: StudyRecords, frame: pd.DataFrame) -> str:
     digits, tested = num_decimals(frame), frame[frame["p_holm"].notna()]
-    best = frame.loc[frame["dice_mean"].idxmax()]
+    best = frame.iloc[int(frame["dice_mean"].to_numpy().argmax())]
     start = (
         f"Best mean: {_cell_words(study, best)}, Dice {best['dice_mean']:.{digits}f}. The best of "
         f"{len(frame)} means flatters."
@@ -85,7 +85,7 @@ def _factorial(study: StudyRecords, frame: pd.DataFrame) -> Table:
     best = frame.groupby("arm", observed=True)["dice_mean"].transform("max") == frame["dice_mean"]
     best &= frame.groupby("arm", observed=True)["output"].transform("size") > 1
     bold = set(frame.loc[best, ["arm", "output"]].itertuples(index=False, name=None))
-    top = frame.loc[frame["dice_mean"].idxmax()]
+    top = frame.iloc[int(frame["dice_mean"].to_numpy().argmax())]
     rows = tuple(
         (
             words(study.arm(arm).label),
