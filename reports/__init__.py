@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unetpp.metrics.overlap import EmptyPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,10 +16,10 @@ class Report:
 
     Attributes:
         page: `index.html`, which needs nothing beside it.
-        tables: `table.txt`, `.md`, `.csv`, `.tex`, and those of the heads where there are any.
-        figures: pictures and the CSV of exactly what they show.
+        tables: every table as .txt, .md, .csv and .tex, and `report.md` with all of it.
+        figures: pictures as .svg, .pdf and .png, and the CSV of exactly what they show.
         verdict: the answer in a few sentences; the loud line of an incomplete study comes first.
-        text: the result table as plain text of at most 80 columns.
+        text: the leading table as plain text of at most 80 columns.
     """
 
     page: Path
@@ -25,37 +29,23 @@ class Report:
     text: str
 
 
-def build(folder: Path, *, study: str | None = None) -> Report:
-    """Write the report of a study into `folder`/report; the same records give the same bytes.
+def build(folder: Path, *, shown: str | None = None, empty: EmptyPolicy = "nan") -> Report:
+    """Write the report of all studies in `folder` and in the folders in it, into `folder`/report.
+
+    The same records give the same bytes.
 
     Args:
-        folder: of the study, with `records.sqlite`.
-        study: which one; None stands for the only one in the folder.
+        folder: of one study or several, with `records.sqlite`, or of such folders.
+        shown: the study whose answer is returned; None stands for that of the first chapter.
+        empty: how cases with an empty mask are scored, see `unetpp.metrics.overlap.score`.
 
     Raises:
-        UserError: when there is nothing to report, see `reports.records.load_study`.
+        UserError: when there is nothing to report, see `reports.sources.load_sources`.
     """
     # Imported here, so that `import reports` costs a command line nothing.
     from reports.assembly import build_report
 
-    return build_report(folder, study=study)
-
-
-def holds_several(folder: Path) -> bool:
-    """Whether study folders lie in `folder`, which is none itself."""
-    places = [path.parent.name for path in folder.glob("*/records.sqlite")]
-    return not (folder / "records.sqlite").is_file() and bool({*places} - {"report"})
-
-
-def build_across(folder: Path) -> Report:
-    """Write one report of all study folders in `folder`, one a data set, into `folder`/report.
-
-    Raises:
-        UserError: when they hold different studies, or none that is finished.
-    """
-    from reports.across import build_across_report
-
-    return build_across_report(folder)
+    return build_report(folder, shown=shown, empty=empty)
 
 
 def build_search(folder: Path, *, search: str | None = None) -> Report:

@@ -1,61 +1,87 @@
-"""From a study's folder to all files of its report."""
+"""From the studies in a folder to all files of their report."""
 
 from __future__ import annotations
 
-import re
+import shutil
 from pathlib import Path
 
-import pandas as pd
+from reports import Report
+from reports.chapter import study_chapter
+from reports.document import Chapter, Document, Table
+from reports.html import render
+from reports.overview import overview_chapter
+from reports.sources import REPORT, Sources, load_sources
+from reports.markdown_report import document_markdown
+from reports.writers import table_files, terminal
+from unetpp.metrics.overlap import EmptyPolicy
 
-from reports import Report, result_table
-from reports.escaping import csv_text
-from reports.figures import save_figures
-from reports.records import StudyRecords, incomplete_line, load_study
-from reports.study_page import render_page
-from reports.tables import caption, head_rows, num_decimals, result_rows
-from reports.verdict import verdict
+_FIGURES = "figures"
 
 
-def build_report(folder: Path, *, study: str | None) -> Report:
+def build_report(folder: Path, *, shown: str | None, empty: EmptyPolicy) -> Report:
     """See `reports.build`."""
-    records = load_study(folder, study)
-    target = folder / "report"
-    target.mkdir(parents=True, exist_ok=True)
-    rows, heads = result_rows(records), head_rows(records)
-    texts = _tables(records, rows, heads)
-    for name in ("heads.md", "heads.csv"):
-        (target / name).unlink(missing_ok=True)
+    sources = load_sources(folder, empty=empty)
+    target = folder / REPORT
+    document = _document(sources, target)
+    texts = {**table_files(document), "report.md": document_markdown(document, target)}
     for name, text in texts.items():
-        (target / name).write_text(text, encoding="utf-8", newline="\n")
-    figures = save_figures(records, target / "figures")
-    pictures = tuple(path for figure in figures for path in figure.files)
-    files = [*texts, *(path.relative_to(target).as_posix() for path in pictures)]
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
     page = target / "index.html"
-    text = render_page(records, rows=rows, heads=heads, figures=figures, files=files)
-    page.write_text(text, encoding="utf-8", newline="\n")
-    loud = incomplete_line(records)
+    page.write_text(render(document, target), encoding="utf-8", newline="\n")
+    first = _leading(document, sources, shown)
     return Report(
         page=page,
         tables=tuple(target / name for name in texts),
-        figures=pictures,
-        verdict=(*([loud] if loud else []), *verdict(records)),
-        text=texts["table.txt"],
+        figures=_pictures(document),
+        verdict=(*first.loud, *first.verdict),
+        text=_leading_text(first),
     )
 
 
-def _tables(study: StudyRecords, rows: pd.DataFrame, heads: pd.DataFrame) -> dict[str, str]:
-    """File name -> content."""
-    lines = result_table.result_lines(rows, study.manifest.baseline)
-    loud = incomplete_line(study)
-    notes = [*([f"{loud[0].upper()}{loud[1:]}"] if loud else []), *caption(study)]
-    label = re.sub(r"[^A-Za-z0-9]+", "-", study.manifest.study).strip("-")
-    texts = {
-        "table.txt": result_table.terminal_text(lines, notes),
-        "table.md": result_table.markdown(lines, notes),
-        "table.csv": csv_text(rows),
-        "table.tex": result_table.latex(lines, notes, label=label),
-    }
-    if len(heads):
-        texts["heads.md"] = result_table.heads_markdown(heads, digits=num_decimals(rows))
-        texts["heads.csv"] = csv_text(heads)
-    return texts
+def _leading(document: Document, sources: Sources, shown: str | None) -> Chapter:
+    """The chapter of the study that is shown, else the first."""
+    names = [source.name for source in sources.found if source.study.manifest.study == shown]
+    # With several data sets the overview speaks for all.
+    if len(names) != 1 or len(sources.found) == 1:
+        return document.chapters[0]
+    return next(chapter for chapter in document.chapters if chapter.name == names[0])
+
+
+def _document(sources: Sources, target: Path) -> Document:
+    """All chapters; what an earlier report left of them is removed."""
+    several = len(sources.found) > 1
+    chapters: list[Chapter] = []
+    if several:
+        chapters.append(overview_chapter(sources, _fresh(target / "overview" / _FIGURES)))
+    for source in sources.found:
+        name = source.name if several else ""
+        figures = _fresh(target / name / _FIGURES)
+        chapters.append(
+            study_chapter(source.study, name=name, data=source.data, folder=figures)
+        )
+    title = "Report of several studies" if several else chapters[0].title
+    return Document(title=title, chapters=tuple(chapters))
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _pictures(document: Document) -> tuple[Path, ...]:
+    return tuple(
+        path
+        for chapter in document.chapters
+        for section in chapter.sections
+        for figure in section.figures
+        for path in figure.files
+    )
+
+
+def _leading_text(chapter: Chapter) -> str:
+    """The first table of the chapter, for a terminal."""
+    tables: list[Table] = [table for section in chapter.sections for table in section.tables]
+    return terminal(tables[0]) if tables else ""

@@ -1,4 +1,4 @@
-"""All figures of a report: how they look, how they are saved, and which there are.
+"""How figures look and are saved.
 
 Every figure is a data function (its frame is saved as CSV beside the picture) and a drawing
 function; they live in `reports.plots`, one module a figure.
@@ -16,18 +16,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from reports.depth import depth_curves, depth_rows
 from reports.document import SavedFigure
 from reports.escaping import csv_text
-from reports.overlays import RULE
-from reports.plots import (
-    accuracy_latency,
-    depth_per_dataset,
-    learning_curves,
-    overlay_grid,
-    paired_differences,
-)
-from reports.records import StudyRecords
 from unetpp.errors import UserError
 
 _STYLE = Path(__file__).with_name("style.mplstyle")
@@ -63,59 +53,6 @@ class Plot(Generic[Records]):
     suffixes: tuple[str, ...] = (".svg", ".pdf", ".png")
 
 
-_PLOTS: tuple[Plot[StudyRecords], ...] = (
-    Plot(
-        name="paired_differences",
-        title="Differences from the baseline",
-        data=paired_differences.paired_differences,
-        draw=paired_differences.draw_paired_differences,
-        caption=paired_differences.caption,
-    ),
-    Plot(
-        name="accuracy_latency",
-        title="Accuracy versus latency",
-        data=accuracy_latency.accuracy_latency,
-        draw=accuracy_latency.draw_accuracy_latency,
-        caption=accuracy_latency.caption,
-    ),
-    Plot(
-        name="learning_curves",
-        title="Learning curves",
-        data=learning_curves.learning_curves,
-        draw=learning_curves.draw_learning_curves,
-        caption=learning_curves.caption,
-    ),
-    Plot(
-        name="overlays",
-        title="Predictions",
-        data=overlay_grid.overlay_scores,
-        draw=overlay_grid.draw_overlay_grid,
-        caption=lambda study, data: f"{overlay_grid.caption(study, data)} {RULE}",
-        suffixes=(".png", ".pdf"),
-    ),
-)
-
-# Of studies whose arms are depths; on the page it comes first.
-_DEPTHS: Plot[StudyRecords] = Plot(
-    name="depth_per_dataset",
-    title="Dice over depth",
-    data=lambda study: depth_rows([(str(study.manifest.dataset["name"]), study)]),
-    draw=lambda _, data: depth_per_dataset.draw_depth_per_dataset(data),
-    caption=lambda _, __: depth_per_dataset.caption(),
-)
-
-
-def save_figures(study: StudyRecords, folder: Path) -> tuple[SavedFigure, ...]:
-    """Draw every figure that fits the study and has data; files of the others are removed.
-
-    A figure that must be refused (timings of two machines) gives its sentence instead: it is no
-    reason to withhold the rest of the report.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    plots = (_DEPTHS, *_PLOTS) if depth_curves(study) else _PLOTS
-    return tuple(save_figure(plot, study, folder) for plot in plots)
-
-
 def save_figure(plot: Plot[Records], records: Records, folder: Path) -> SavedFigure:
     """Draw one figure, with the CSV of what it shows, or remove its files where it has no data."""
     for suffix in (*plot.suffixes, ".csv"):
@@ -139,6 +76,15 @@ def save_drawing(draw: Callable[[], Figure], data: pd.DataFrame, files: Sequence
     with mpl.rc_context(fname=_STYLE):
         figure = draw()
         FigureCanvasAgg(figure)
+        _settle(figure)
         for path in files[:-1]:
             figure.savefig(path, metadata=dict.fromkeys(_DATED[path.suffix]))
     files[-1].write_text(csv_text(data), encoding="utf-8", newline="\n")
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once: every file would do it again, which takes most of the time."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")

@@ -110,7 +110,8 @@ def rising(study: StudyRecords) -> pd.Series:
 
     Empty where the curves were not recorded that closely.
     """
-    curves = study.curves.dropna(subset=["held_out_dice"])
+    curves = study.curves
+    curves = curves if curves.empty else curves.dropna(subset=["held_out_dice"])
     if curves.empty:
         return pd.Series(dtype="float64")
     runs = ["arm", "seed", "fold"]

@@ -42,12 +42,11 @@ class Sources:
     left_out: tuple[str, ...]
 
 
-def load_sources(folder: Path, *, study: str | None = None, empty: EmptyPolicy = "nan") -> Sources:
+def load_sources(folder: Path, *, empty: EmptyPolicy = "nan") -> Sources:
     """Read every study whose records lie in `folder` or in a folder in it.
 
     Args:
         folder: a study folder, or one of several.
-        study: the only one that is wanted; None stands for all.
         empty: how cases with an empty mask are scored.
 
     Raises:
@@ -56,18 +55,14 @@ def load_sources(folder: Path, *, study: str | None = None, empty: EmptyPolicy =
     places = study_folders(folder)
     loaded: list[tuple[Path, StudyRecords]] = []
     refusals: list[tuple[str, UserError]] = []
-    known: set[str] = set()
     for place in places:
-        names = study_names(place)
-        known |= {*names}
-        for name in names:
-            if study in (None, name):
-                try:
-                    loaded.append((place, load_study(place, name, empty=empty)))
-                except UserError as error:
-                    refusals.append((f"{name} in {place.name}", error))
+        for name in study_names(place):
+            try:
+                loaded.append((place, load_study(place, name, empty=empty)))
+            except UserError as error:
+                refusals.append((f"{name} in {place.name}", error))
     if not loaded:
-        raise refusals[0][1] if refusals else _nothing(folder, places, study, known)
+        raise refusals[0][1] if refusals else _nothing(folder, places)
     left_out = tuple(f"{name} is left out: {error}." for name, error in refusals)
     return Sources(found=_named(loaded), left_out=left_out)
 
@@ -80,20 +75,15 @@ def study_folders(folder: Path) -> list[Path]:
     return [path for path in (folder, *inside) if (path / "records.sqlite").is_file()]
 
 
-def _nothing(folder: Path, places: list[Path], study: str | None, known: set[str]) -> UserError:
-    if not places:
-        return UserError(
-            f"a study folder holds `records.sqlite`, but neither {folder} nor a folder in it has "
-            "one; give the folder that `unetpp run` printed"
-        )
-    if study is None:
+def _nothing(folder: Path, places: list[Path]) -> UserError:
+    if places:
         return UserError(
             f"a report is of studies, but the records in {folder} are of none; start one with "
             "`unetpp run`"
         )
     return UserError(
-        f"study `{study}` must have been started in {folder}, but it holds "
-        f"{', '.join(sorted(known)) or 'none'}; name one of these"
+        f"a study folder holds `records.sqlite`, but neither {folder} nor a folder in it has one; "
+        "give the folder that `unetpp run` printed"
     )
 
 

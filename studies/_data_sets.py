@@ -41,7 +41,7 @@ def run_on_each(
     for one in settings:
         written = run_study(study, one, reporter)
         reporter.say(f"{study.name} on {one.out.name}  report: {written.page}")
-    return reports.build_across(setting.out)
+    return reports.build(setting.out)
 
 
 def study_folders(folders: Sequence[Path], out: Path) -> list[Path]:

@@ -34,7 +34,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
             take_evidence(ready, store, setting.out, reporter)
         store.finish_invocation(number, now())
         store.close()
-        return reports.build(setting.out, study=study.name)
+        return reports.build(setting.out, shown=study.name)
 
 
 def train_arms(ready: Prepared, store: RecordStore, num_workers: int, reporter: Reporter) -> None:

@@ -42,6 +42,8 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
 
 def _classes(rows: pd.DataFrame) -> list[tuple[int, pd.Series]]:
     """Every class, with the rows that are of it."""
+    if rows.empty:
+        return []
     return [(int(label), rows["label"] == label) for label in sorted(rows["label"].unique())]
 
 

@@ -193,7 +193,7 @@ def _tie_notes(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
     return [
         (
             f"≈ compares with {best}, the best mean Dice, paired by run, by the same test, Holm over "
-            f"{len(compared)} comparisons with it, p >= {ALPHA:g}. The best was picked by these "
+            f"{len(compared)} comparison{'s' if len(compared) > 1 else ''} with it, p >= {ALPHA:g}. The best was picked by these "
             "scores, so that its lead is a little too large and a tie is missed rather than invented."
         )
     ]
