@@ -5,6 +5,7 @@ import pytest
 from make_scores import make_arm, make_scored, noise
 
 from reports.crossing import crossing_rows
+from reports.document import Section
 from reports.plots.backbones import draw_backbones
 from reports.records import StudyRecords
 from reports.sections.backbones import section
@@ -27,20 +28,28 @@ def study() -> StudyRecords:
     return make_scored(backbones.STUDY, _score, arms=arms)
 
 
-def test_gains_and_losses_are_told_by_encoder(study: StudyRecords, tmp_path: Path) -> None:
-    found = section(study, tmp_path)
-    assert found is not None
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("figures")
+
+
+@pytest.fixture(scope="module")
+def found(study: StudyRecords, folder: Path) -> Section:
+    made = section(study, folder)
+    assert made is not None
+    return made
+
+
+def test_gains_and_losses_are_told_by_encoder(found: Section, folder: Path) -> None:
     nested = next(line for line in found.paragraphs if line.startswith("UNet++ DS against U-Net"))
     assert "better on other (+0.0" in nested
     assert "worse on plain (-0.0" in nested
     plus = next(line for line in found.paragraphs if line.startswith("UNet+ against U-Net"))
     assert "not told apart by the test on plain" in plus
-    assert (tmp_path / "backbones.pdf").stat().st_size > 0
+    assert (folder / "backbones.pdf").stat().st_size > 0
 
 
-def test_marks_are_within_an_encoder(study: StudyRecords, tmp_path: Path) -> None:
-    found = section(study, tmp_path)
-    assert found is not None
+def test_marks_are_within_an_encoder(found: Section) -> None:
     rows = {(row[0].text, row[1].text): row for row in found.tables[0].rows}
     assert rows["other", "UNet++ DS"][4].rank == 1
     assert rows["plain", "UNet++ DS"][6].mark == "worse"

@@ -69,11 +69,11 @@ def test_the_section_draws_and_prints(study: StudyRecords, tmp_path: Path) -> No
     assert "L3" in found.paragraphs[0]
 
 
-def test_without_an_ensemble_nothing_is_said_of_one(tmp_path: Path) -> None:
-    found = section(make_scored(pruning.STUDY, _score), tmp_path)
-    assert found is not None
-    assert "UNet^e" not in found.figures[0].caption
-    assert caption() == found.figures[0].caption
+def test_without_an_ensemble_nothing_is_said_of_one() -> None:
+    rows = table_rows(make_scored(pruning.STUDY, _score))
+    assert list(rows["title"]) == ["U-Net L1", "U-Net L2", "U-Net L3", "U-Net L4"]
+    assert "UNet^e" not in caption(rows)
+    assert caption() == caption(rows)
 
 
 def test_the_band_is_drawn_at_the_mean_of_the_ensemble(study: StudyRecords) -> None:

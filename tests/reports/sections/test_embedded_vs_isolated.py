@@ -3,7 +3,8 @@ from pathlib import Path
 
 from make_scores import make_scored, noise
 
-from reports.sections.embedded_vs_isolated import section
+from reports.embedding import embedding_rows
+from reports.sections.embedded_vs_isolated import embedding_table, section
 from studies import embedded_vs_isolated, pruning
 
 
@@ -24,12 +25,12 @@ def test_the_section_says_at_which_depths_a_test_told_the_two_apart(tmp_path: Pa
     assert (tmp_path / "embedded_vs_isolated.svg").stat().st_size > 0
 
 
-def test_one_run_has_no_test_and_no_claim(tmp_path: Path) -> None:
+def test_one_run_has_no_test_and_the_table_says_so() -> None:
     whole = make_scored(embedded_vs_isolated.STUDY, _score)
-    found = section(replace(whole, cases=whole.cases[whole.cases["fold"] == 0]), tmp_path)
-    assert found is not None
-    assert len(found.paragraphs) == 1
-    assert any(note.startswith("No interval and no test") for note in found.tables[0].notes)
+    one = replace(whole, cases=whole.cases[whole.cases["fold"] == 0])
+    table = embedding_table(one, embedding_rows(one))
+    assert any(note.startswith("No interval and no test") for note in table.notes)
+    assert {row[-1].text for row in table.rows} == {"n/a"}
 
 
 def test_other_studies_have_no_such_section(tmp_path: Path) -> None:

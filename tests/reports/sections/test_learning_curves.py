@@ -4,8 +4,10 @@ from pathlib import Path
 import pandas as pd
 from make_scores import make_scored, noise
 
+from reports.learning import curve_rows, ending_rows
+from reports.plots.learning_curves import caption
 from reports.records import StudyRecords
-from reports.sections.learning_curves import section
+from reports.sections.learning_curves import ending_table, section
 from studies import learning_curves
 
 
@@ -37,21 +39,18 @@ def test_the_section_says_whose_curve_still_rises(tmp_path: Path) -> None:
     assert pd.read_csv(tmp_path / "learning_curves.csv")["quantity"].nunique() == 3
 
 
-def test_one_seed_is_said_to_tell_nothing_of_seeds(tmp_path: Path) -> None:
-    found = section(_curves(num_seeds=1), tmp_path)
-    assert found is not None
-    assert "say nothing about seeds" in found.figures[0].caption
-    assert {row[-1].text for row in found.tables[0].rows} == {"n/a"}
-    several = section(_curves(num_seeds=2), tmp_path)
-    assert several is not None
-    assert "folds and seeds together" in several.figures[0].caption
+def test_one_seed_is_said_to_tell_nothing_of_seeds() -> None:
+    one, several = _curves(num_seeds=1), _curves(num_seeds=2)
+    assert "say nothing about seeds" in caption(one, curve_rows(one))
+    assert "folds and seeds together" in caption(several, curve_rows(several))
+    assert {row[-1].text for row in ending_table(one, ending_rows(one)).rows} == {"n/a"}
 
 
-def test_one_epoch_is_not_tested(tmp_path: Path) -> None:
-    found = section(_curves(num_seeds=1, epochs=1), tmp_path)
-    assert found is not None
-    assert len(found.paragraphs) == 1
-    assert any(note.startswith("No test of whether") for note in found.tables[0].notes)
+def test_one_epoch_is_not_tested() -> None:
+    study = _curves(num_seeds=1, epochs=1)
+    table = ending_table(study, ending_rows(study))
+    assert any(note.startswith("No test of whether") for note in table.notes)
+    assert {row[3].text for row in table.rows} == {"n/a"}
 
 
 def test_without_curves_there_is_no_section(tmp_path: Path) -> None:

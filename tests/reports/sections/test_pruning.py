@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from make_scores import make_scored, make_timed, noise
 
+from reports.document import Section
 from reports.plots import accuracy_latency
+from reports.price import saving_rows, trained_rows
+from reports.price_texts import pruning_sentences
 from reports.records import StudyRecords
-from reports.sections.pruning import section
+from reports.sections.pruning import saving_table, section
 from studies import pruning
 
 _DICE = {"L1": 0.60, "L2": 0.75, "L3": 0.80, "L4": 0.805, "mean": 0.81}
@@ -31,9 +34,14 @@ def study(untimed: StudyRecords) -> StudyRecords:
     return make_timed(untimed, _TIMES)
 
 
-def test_the_section_has_both_tables_and_both_figures(study: StudyRecords, tmp_path: Path) -> None:
-    found = section(study, tmp_path)
-    assert found is not None
+@pytest.fixture(scope="module")
+def found(study: StudyRecords, tmp_path_factory: pytest.TempPathFactory) -> Section:
+    made = section(study, tmp_path_factory.mktemp("figures"))
+    assert made is not None
+    return made
+
+
+def test_the_section_has_both_tables_and_both_figures(found: Section) -> None:
     assert [table.name for table in found.tables] == ["savings", "pruned_against_trained"]
     assert [figure.name for figure in found.figures] == ["accuracy_latency", "savings"]
     assert all(figure.files and not figure.refusal for figure in found.figures)
@@ -43,9 +51,7 @@ def test_the_section_has_both_tables_and_both_figures(study: StudyRecords, tmp_p
     assert [row[saved].text for row in first.rows] == ["75.0 %", "50.0 %", "25.0 %", ""]
 
 
-def test_sentences_say_what_the_table_says(study: StudyRecords, tmp_path: Path) -> None:
-    found = section(study, tmp_path)
-    assert found is not None
+def test_sentences_say_what_the_table_says(found: Section) -> None:
     delta = next(k for k, c in enumerate(found.tables[0].columns) if c.title.startswith("Delta"))
     for row, sentence in zip(found.tables[0].rows[:3], found.paragraphs, strict=False):
         assert row[0].text.replace(" L", " pruned to L") in sentence
@@ -53,15 +59,13 @@ def test_sentences_say_what_the_table_says(study: StudyRecords, tmp_path: Path) 
     assert "reference (Dice 0," in found.pairs[0][1]
 
 
-def test_without_latencies_there_is_no_time_in_the_section(
-    untimed: StudyRecords, tmp_path: Path
-) -> None:
-    found = section(untimed, tmp_path)
-    assert found is not None
-    titles = [column.title for column in found.tables[0].columns]
+def test_without_latencies_nothing_is_said_of_time(untimed: StudyRecords) -> None:
+    rows = saving_rows(untimed)
+    titles = [column.title for column in saving_table(untimed, rows).columns]
     assert not [title for title in titles if "ms per image" in title or "time" in title]
-    assert "multiply-accumulates of one image stand in their place" in found.figures[0].caption
-    assert "of the time" not in " ".join(found.paragraphs)
+    text = accuracy_latency.caption(untimed, accuracy_latency.accuracy_latency(untimed))
+    assert "multiply-accumulates of one image stand in their place" in text
+    assert "of the time" not in " ".join(pruning_sentences(untimed, rows, trained_rows(untimed)))
 
 
 def test_two_machines_are_refused_with_the_reason(study: StudyRecords, tmp_path: Path) -> None:

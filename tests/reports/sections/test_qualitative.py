@@ -7,6 +7,7 @@ from make_scores import make_scored
 
 from reports.overlay_file import Overlays
 from reports.overlays import RULE
+from reports.plots.overlay_grid import caption, overlay_scores
 from reports.records import StudyRecords
 from reports.sections.qualitative import section
 from studies import qualitative
@@ -54,16 +55,13 @@ def test_each_row_has_its_reason_and_the_dice_of_each_picture(
     assert (tmp_path / "overlays.png").stat().st_size > 0
 
 
-def test_the_caption_explains_colours_and_outlines(study: StudyRecords, tmp_path: Path) -> None:
-    found = section(study, tmp_path)
-    assert found is not None
-    text = found.figures[0].caption
+def test_the_caption_explains_colours_and_outlines(study: StudyRecords) -> None:
+    data = overlay_scores(study)
+    text = caption(study, data)
     assert "White line: outline of the reference" in text
     assert "volume" not in text
     several = replace(study, manifest=replace(study.manifest, num_seeds=2))
-    other = section(several, tmp_path)
-    assert other is not None
-    assert "under seed 0" in other.figures[0].caption
+    assert "under seed 0" in caption(several, data)
 
 
 def test_without_pictures_there_is_no_section(study: StudyRecords, tmp_path: Path) -> None:
