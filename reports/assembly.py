@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from reports import Report
 from reports.chapter import study_chapter
 from reports.document import Chapter, Document, Table
 from reports.html import render
+from reports.markdown_report import document_markdown
 from reports.overview import overview_chapter
 from reports.sources import REPORT, Sources, load_sources
-from reports.markdown_report import document_markdown
 from reports.writers import table_files, terminal
 from unetpp.metrics.overlap import EmptyPolicy
 
 _FIGURES = "figures"
+_LIST = "files.txt"
 
 
 def build_report(folder: Path, *, shown: str | None, empty: EmptyPolicy) -> Report:
     """See `reports.build`."""
     sources = load_sources(folder, empty=empty)
     target = folder / REPORT
+    _remove_earlier(target)
     document = _document(sources, target)
     texts = {**table_files(document), "report.md": document_markdown(document, target)}
     for name, text in texts.items():
@@ -30,11 +32,14 @@ def build_report(folder: Path, *, shown: str | None, empty: EmptyPolicy) -> Repo
         path.write_text(text, encoding="utf-8", newline="\n")
     page = target / "index.html"
     page.write_text(render(document, target), encoding="utf-8", newline="\n")
+    pictures = _pictures(document)
+    written = [page, *(target / name for name in texts), *pictures]
+    _list_files(target, written)
     first = _leading(document, sources, shown)
     return Report(
         page=page,
         tables=tuple(target / name for name in texts),
-        figures=_pictures(document),
+        figures=pictures,
         verdict=(*first.loud, *first.verdict),
         text=_leading_text(first),
     )
@@ -50,25 +55,43 @@ def _leading(document: Document, sources: Sources, shown: str | None) -> Chapter
 
 
 def _document(sources: Sources, target: Path) -> Document:
-    """All chapters; what an earlier report left of them is removed."""
+    """All chapters, their figures drawn."""
     several = len(sources.found) > 1
     chapters: list[Chapter] = []
     if several:
-        chapters.append(overview_chapter(sources, _fresh(target / "overview" / _FIGURES)))
+        chapters.append(overview_chapter(sources, _made(target / "overview" / _FIGURES)))
     for source in sources.found:
         name = source.name if several else ""
-        figures = _fresh(target / name / _FIGURES)
-        chapters.append(
-            study_chapter(source.study, name=name, data=source.data, folder=figures)
-        )
+        figures = _made(target / name / _FIGURES)
+        chapters.append(study_chapter(source.study, name=name, data=source.data, folder=figures))
     title = "Report of several studies" if several else chapters[0].title
     return Document(title=title, chapters=tuple(chapters))
 
 
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _list_files(target: Path, written: Sequence[Path]) -> None:
+    """Note what was written, so that the next report can take it away and nothing else."""
+    names = sorted(path.relative_to(target).as_posix() for path in written)
+    (target / _LIST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def _remove_earlier(target: Path) -> None:
+    """Take away the files of an earlier report; what somebody else put there stays."""
+    listed = target / _LIST
+    if not listed.is_file():
+        return
+    inside = target.resolve()
+    for name in listed.read_text(encoding="utf-8").splitlines():
+        path = (target / name).resolve()
+        if path.is_relative_to(inside) and path.is_file():
+            path.unlink()
+            if path.parent != inside and not any(path.parent.iterdir()):
+                path.parent.rmdir()
+    listed.unlink()
 
 
 def _pictures(document: Document) -> tuple[Path, ...]:
