@@ -169,7 +169,7 @@ def _score_table(
     for arm in scores.index:
         cells = [Cell(text=titles[str(arm)])]
         for data in scores.columns:
-            value, place = float(scores.loc[arm, data]), places.loc[arm, data]  # pyright: ignore[reportArgumentType]
+            value, place = (float(frame[data][arm]) for frame in (scores, places))
             text = "n/a" if pd.isna(value) else f"{value:.{digits[str(data)]}f}"
             cells.append(Cell(text=text, value=value, rank=_rank(place)))
         if ranking is not None:

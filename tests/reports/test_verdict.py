@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from make_cases import make_records, row
 from make_study import make_manifest, make_study
 
 from reports.records import StudyRecords, load_study
@@ -75,3 +76,22 @@ def test_the_order_of_rows_changes_no_word(study: StudyRecords) -> None:
     cases = study.cases.sample(frac=1, random_state=2)
     assert isinstance(cases, pd.DataFrame)
     assert verdict(replace(study, cases=cases)) == verdict(study)
+
+
+def test_several_seeds_are_counted_as_runs() -> None:
+    study = make_records(
+        [
+            row(arm, f"{fold}", round(0.5 + 0.01 * seed + 0.1 * (arm == "unetpp"), 3), fold=fold, seed=seed)
+            for arm in ("unet", "unetpp")
+            for seed in range(2)
+            for fold in range(3)
+        ]
+    )  # fmt: skip
+    sentences = verdict(study)
+    assert sentences[0].endswith("the same in every run, so that no interval can be given.")
+    assert "in 0 of 6 runs (fold and seed) and on 0 of 3 cases." in sentences[1]
+
+
+def test_a_single_arm_says_its_score() -> None:
+    study = make_records([row("unet", f"{k}", 0.5, fold=k) for k in range(2)], arms=("unet",))
+    assert verdict(study) == ["U-Net reaches a Dice of 0.500; it has no other arm beside it."]
