@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -89,6 +89,11 @@ def make_records(
         cases=cases.astype(dict.fromkeys(_TEXTS, "category")),
         **({"missing": (), "overlays": None, "feature_maps": None} | frames | changes),
     )
+
+
+def by_arm(frame: pd.DataFrame) -> dict[str, dict[Hashable, Any]]:
+    """Arm -> its row."""
+    return {str(line["arm"]): line for line in frame.to_dict("records")}
 
 
 def _arm(name: str) -> ArmEntry:

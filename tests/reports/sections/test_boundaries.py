@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make_cases import make_records, row
+from make_cases import by_arm, make_records, row
 
 from reports.boundary_scores import boundary_scores, num_imputed
 from reports.object_scores import object_counts, precision_rows
@@ -84,10 +84,10 @@ def test_missing_more_objects_makes_the_mean_distance_no_better(tmp_path: Path) 
     found = section(study, tmp_path)
     assert found is not None
     (table,) = found.tables
-    data = table.data.set_index("arm")
-    assert data.loc["unetpp", "hd95"] == pytest.approx((6 * 4 + 2 * 100) / 8)
-    assert data.loc["unetpp", "hd95_delta"] == pytest.approx(28 - 5)
-    assert data["imputed"].tolist() == [0, 2]
+    data = by_arm(table.data)
+    assert data["unetpp"]["hd95"] == pytest.approx((6 * 4 + 2 * 100) / 8)
+    assert data["unetpp"]["hd95_delta"] == pytest.approx(28 - 5)
+    assert table.data["imputed"].tolist() == [0, 2]
     assert num_imputed(study) == 2
     assert table.rows[0][1].rank == 1
     text = " ".join(table.notes)
@@ -178,11 +178,11 @@ def test_the_table_of_objects_ranks_and_compares(tmp_path: Path) -> None:
     found = section(_study(rows, "objects"), tmp_path)
     assert found is not None
     (table,) = found.tables
-    data = table.data.set_index("arm")
-    assert data["dsb"].tolist() == pytest.approx([1, 1 / 3])
-    assert data["pq"].tolist() == pytest.approx([0.99, 0.99 * 0.5])
-    assert data.loc["unetpp", "pq_delta"] == pytest.approx(-0.495)
-    assert data.loc["unetpp", "dsb_delta_high"] < 0
+    data = by_arm(table.data)
+    assert table.data["dsb"].tolist() == pytest.approx([1, 1 / 3])
+    assert table.data["pq"].tolist() == pytest.approx([0.99, 0.99 * 0.5])
+    assert data["unetpp"]["pq_delta"] == pytest.approx(-0.495)
+    assert data["unetpp"]["dsb_delta_high"] < 0
     assert [line[1].rank for line in table.rows] == [1, 2]
     assert "not COCO's AP" in " ".join(table.notes)
 
@@ -194,7 +194,7 @@ def test_an_arm_that_lacks_cases_is_not_ranked_nor_compared_by_pooled_scores(
     found = section(_study(rows, "objects"), tmp_path)
     assert found is not None
     (table,) = found.tables
-    assert np.isnan(table.data.set_index("arm").loc["unetpp", "pq_delta"])
+    assert np.isnan(by_arm(table.data)["unetpp"]["pq_delta"])
     # The mean over cases is paired: over the seven that both have.
-    assert table.data.set_index("arm").loc["unetpp", "dsb_delta"] == pytest.approx(6 / 10 - 8 / 10)
+    assert by_arm(table.data)["unetpp"]["dsb_delta"] == pytest.approx(6 / 10 - 8 / 10)
     assert {line[1].rank for line in table.rows} == {0}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_cases import counts, make_records, row
+from make_cases import by_arm, counts, make_records, row
 
 from reports.class_scores import FIVE, class_rows
 from reports.records import StudyRecords
@@ -13,7 +13,7 @@ from reports.sections.classes import section
 def test_a_mean_over_cases_is_not_a_pooled_score() -> None:
     # The example of an image of 100 pixels and one without a hit: 0.45 against 0.818.
     study = make_records([counts("unet", "a", 90, 5, 5), counts("unet", "b", 0, 5, 5)])
-    found = class_rows(study).set_index("arm").loc["unet"]
+    found = by_arm(class_rows(study))["unet"]
     assert found["iou_mean"] == pytest.approx(0.45)
     assert found["pooled_iou"] == pytest.approx(90 / 110)
     assert found["pooled_dice"] == pytest.approx(180 / 200)
@@ -22,13 +22,13 @@ def test_a_mean_over_cases_is_not_a_pooled_score() -> None:
 
 
 def test_case_means_are_those_of_the_folds(study: StudyRecords) -> None:
-    found = class_rows(study).set_index("arm")
+    found = by_arm(class_rows(study))
     cases = primary_cases(study)
     for name in FIVE:
         scores = case_scores(cases, name, empty="nan")
         by_fold = scores[cases["arm"] == "unetpp"].groupby(cases["fold"]).mean()
-        assert found.loc["unetpp", f"{name}_mean"] == pytest.approx(by_fold.mean())
-        assert found.loc["unetpp", f"{name}_sd"] == pytest.approx(by_fold.std(ddof=1))
+        assert found["unetpp"][f"{name}_mean"] == pytest.approx(by_fold.mean())
+        assert found["unetpp"][f"{name}_sd"] == pytest.approx(by_fold.std(ddof=1))
 
 
 def test_limits_of_pooled_iou_are_those_of_pooled_dice(study: StudyRecords) -> None:
