@@ -80,12 +80,14 @@ def study_chapter(study: StudyRecords, *, name: str, data: str, folder: Path) ->
     made = [section(study, folder) for section in SECTIONS]
     sections = [section for section in made if section is not None]
     loud = incomplete_line(study)
+    own = [sentence for s in sections if s.name == manifest.study for sentence in s.answer]
+    general = verdict(study) if manifest.trains else []
     return Chapter(
         name=name,
         title=f"{manifest.study} on {data}",
         question=manifest.question,
         loud=() if loud is None else (f"{loud[:1].upper()}{loud[1:]}",),
-        verdict=tuple(verdict(study)) if manifest.trains else (),
+        verdict=(*own, *(sentence for sentence in general if sentence not in own)),
         limits=limits(study),
         sections=tuple(sorted(sections, key=lambda section: section.name != manifest.study)),
     )

@@ -107,7 +107,9 @@ class Section:
     Attributes:
         name: its anchor; that of the study whose question it answers, where there is one.
         title: the heading.
-        paragraphs: plain text before the tables.
+        paragraphs: plain text before the tables: what is shown, and what is not.
+        answer: what came out, in sentences, printed after the paragraphs; where the section is that
+            of the study's own question, the chapter begins with it.
         tables: in order.
         pairs: (what, value) lines, after the tables.
         figures: in order.
@@ -116,6 +118,7 @@ class Section:
     name: str
     title: str
     paragraphs: tuple[str, ...] = ()
+    answer: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
     figures: tuple[SavedFigure, ...] = ()

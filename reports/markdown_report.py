@@ -42,7 +42,7 @@ def _chapter(chapter: Chapter, folder: Path, *, titled: bool) -> Iterator[str]:
 
 def _section(section: Section, folder: Path) -> Iterator[str]:
     yield f"### {escape_markdown(section.title)}"
-    yield from map(escape_markdown, section.paragraphs)
+    yield from map(escape_markdown, (*section.paragraphs, *section.answer))
     yield from (markdown(table).rstrip("\n") for table in section.tables)
     if section.pairs:
         yield "\n".join(

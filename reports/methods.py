@@ -125,7 +125,9 @@ def _seeds(study: StudyRecords) -> str:
     number = study.manifest.num_seeds
     if number == 1:
         return " Every arm was trained once on every fold."
-    return f" Every arm was trained {number} times on every fold, with other first weights and order."
+    return (
+        f" Every arm was trained {number} times on every fold, with other first weights and order."
+    )
 
 
 def _set_aside(study: StudyRecords) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reports.across_sets import Ranking, arm_scores, ranking_of, titles_of
 from reports.depth import depth_rows
-from reports.depth_texts import depth_verdict
+from reports.depth_texts import curves_table, depth_verdict
 from reports.document import Cell, Chapter, Column, Section, Table
 from reports.figures import Plot, save_figure
 from reports.plots import critical_difference, depth_per_dataset
@@ -137,14 +137,17 @@ def _data(sources: Sequence[Source]) -> Section:
 def _joined(name: str, sources: Sequence[Source], folder: Path) -> Section:
     ranking, refusal = _ranked(sources)
     figures = []
-    if len(depth_rows([(source.data, source.study) for source in sources])):
+    tables = [_score_table(name, sources, ranking, refusal)]
+    curves = depth_rows([(source.data, source.study) for source in sources])
+    if len(curves):
+        tables.append(curves_table(curves, name=f"{name}_over_depth"))
         figures.append(save_figure(_DEPTHS, sources, folder))
     if ranking is not None:
         figures.append(save_figure(_RANKS, ranking, folder))
     return Section(
         name=f"{name}-joined",
         title=f"{name} on {len(sources)} data sets",
-        tables=(_score_table(name, sources, ranking, refusal),),
+        tables=tuple(tables),
         figures=tuple(figures),
     )
 

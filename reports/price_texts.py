@@ -13,11 +13,16 @@ from reports.records import StudyRecords
 from reports.tables import ALPHA
 from reports.writers import p_value, signed
 
+PRUNING_LIMITS = (
+    "This shows Dice and price of these networks on this machine. It does not show latencies "
+    "elsewhere, nor that networks which no test tells apart are equal."
+)
+
 
 def pruning_sentences(
     study: StudyRecords, saved: pd.DataFrame, trained: pd.DataFrame
 ) -> tuple[str, ...]:
-    """One sentence a pruned head, what the rivals that were trained alone say, and the limits.
+    """One sentence a pruned head, and what the rivals that were trained alone say.
 
     Args:
         study: whose records.
@@ -28,10 +33,6 @@ def pruning_sentences(
     return (
         *(_head_sentence(study, row) for row in pruned),
         *(_trained_sentences(trained) if len(trained) else ()),
-        (
-            "This shows Dice and price of these networks on this machine. It does not show "
-            "latencies elsewhere, nor that networks which no test tells apart are equal."
-        ),
     )
 
 

@@ -44,10 +44,10 @@ def fold_scores(cases: pd.DataFrame, metric: Metric, *, empty: EmptyPolicy) -> p
         Frame [arm, (seed, fold)]; NaN where the run is missing or none of its cases has a score.
     """
     scored = cases[["arm", "seed", "fold"]].assign(score=case_scores(cases, metric, empty=empty))
-    means = scored.groupby(["arm", "seed", "fold"], observed=True)["score"].mean()
-    frame = means.unstack(["seed", "fold"]).sort_index(axis="columns")
-    frame.index = frame.index.astype(object)
-    return frame
+    frame = scored.pivot_table(
+        index="arm", columns=["seed", "fold"], values="score", aggfunc="mean", observed=True
+    )
+    return frame.set_axis(frame.index.astype(object), axis="index")
 
 
 def judged_scores(study: StudyRecords, metric: Metric) -> pd.DataFrame:
@@ -62,8 +62,8 @@ def pooled_scores(cases: pd.DataFrame, metric: Metric) -> pd.DataFrame:
         Frame [arm, class]; NaN where the sums are 0/0.
     """
     sums = cases.groupby(["arm", "label"], observed=True)[["tp", "fp", "fn", "tn"]].sum()
-    values = case_scores(sums, metric, empty="nan")
-    return values.unstack("label")
+    values = case_scores(sums, metric, empty="nan").reset_index()
+    return values.pivot_table(index="arm", columns="label", values=metric, observed=True)
 
 
 def scored_folds(scores: pd.DataFrame, arm: str) -> pd.Series:

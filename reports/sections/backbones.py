@@ -51,27 +51,29 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="backbones",
         title="Backbones",
-        paragraphs=_paragraphs(study, rows),
+        paragraphs=(_about(study),),
+        answer=_answer(study, rows),
         tables=(crossing_table(study, rows),),
         figures=(save_figure(_PLOT, study, folder),),
     )
 
 
-def _paragraphs(study: StudyRecords, rows: pd.DataFrame) -> tuple[str, ...]:
+def _about(study: StudyRecords) -> str:
+    reference = skip_titles(study)[study.baseline.levels["skips"]]
+    return (
+        f"Each network is compared with {reference} on the same encoder. How encoders compare with "
+        "each other is not tested: they differ in size and, where they are, in what they were trained "
+        "on before."
+    )
+
+
+def _answer(study: StudyRecords, rows: pd.DataFrame) -> tuple[str, ...]:
     names = skip_titles(study)
     reference = names[study.baseline.levels["skips"]]
     others = rows[~rows["is_reference"].astype(bool)]
-    lines = [
+    return tuple(
         _sentence(names.get(str(skips), str(skips)), reference, own)
         for skips, own in others.groupby("skips", sort=False, observed=True)
-    ]
-    return (
-        *lines,
-        (
-            f"Each network is compared with {reference} on the same encoder. How encoders compare "
-            "with each other is not tested: they differ in size and, where they are, in what they "
-            "were trained on before."
-        ),
     )
 
 

@@ -54,12 +54,12 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
         name="depth",
         title="Depth",
         paragraphs=(
-            *depth_verdict(curves),
             (
                 "What this shows is how deep networks of this family, trained by this recipe, must "
                 "be on these data; not that a depth that cannot be told from the best equals it."
             ),
         ),
+        answer=tuple(depth_verdict(curves)),
         tables=(depth_table(study),),
         figures=(save_figure(_PLOT, study, folder),),
     )

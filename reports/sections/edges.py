@@ -54,7 +54,8 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="edges",
         title="Single skips",
-        paragraphs=(_about(study, frame), *_found(frame)),
+        paragraphs=(_about(study, frame),),
+        answer=tuple(_found(frame)),
         tables=(_table(study, frame),),
         figures=tuple(save_figure(plot, study, folder) for plot in plots),
     )

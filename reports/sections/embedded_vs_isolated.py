@@ -50,13 +50,21 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="embedded_vs_isolated",
         title="Embedded and isolated training",
-        paragraphs=_paragraphs(rows),
+        paragraphs=(_ABOUT,),
+        answer=_answer(rows),
         tables=(embedding_table(study, rows),),
         figures=(save_figure(_PLOT, study, folder),),
     )
 
 
-def _paragraphs(rows: pd.DataFrame) -> tuple[str, ...]:
+_ABOUT = (
+    "At each depth the two are one network, trained in two ways: the embedded one was trained by the "
+    "losses of all heads, with deeper layers that were then removed. What differs may be the other "
+    "losses, or the deeper layers; this does not part them."
+)
+
+
+def _answer(rows: pd.DataFrame) -> tuple[str, ...]:
     digits = cells.num_decimals(rows)
     told = rows[rows["p_holm"] < ALPHA].to_dict("records")
     lines = [
@@ -73,11 +81,6 @@ def _paragraphs(rows: pd.DataFrame) -> tuple[str, ...]:
             f"At {', '.join(untold)}, the test does not tell the two apart; that does not show "
             "that they are equal."
         )
-    lines.append(
-        "At each depth the two are one network, trained in two ways: the embedded one was trained "
-        "by the losses of all heads, with deeper layers that were then removed. What differs may be "
-        "the other losses, or the deeper layers; this does not part them."
-    )
     return tuple(lines)
 
 

@@ -53,7 +53,8 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="gradient_flow",
         title="Gradient flow",
-        paragraphs=(_about(study, ratios), *_verdict(study, ratios)),
+        paragraphs=(_about(study, ratios),),
+        answer=tuple(_verdict(study, ratios)),
         tables=(_table(study, ratios),) if len(ratios) else (),
         figures=tuple(save_figure(plot, study, folder) for plot in plots),
     )

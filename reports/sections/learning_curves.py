@@ -52,13 +52,21 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="learning_curves",
         title="Learning curves",
-        paragraphs=_paragraphs(study, rows),
+        paragraphs=(_ABOUT,),
+        answer=_answer(study, rows),
         tables=(ending_table(study, rows),) if len(rows) else (),
         figures=(save_figure(_PLOT, study, folder),),
     )
 
 
-def _paragraphs(study: StudyRecords, rows: pd.DataFrame) -> tuple[str, ...]:
+_ABOUT = (
+    "The learning rate of these trainings falls to almost nothing at their end, which flattens any "
+    "curve: a flat end does not show that a longer training would gain nothing. A rising end shows "
+    "that it well might."
+)
+
+
+def _answer(study: StudyRecords, rows: pd.DataFrame) -> tuple[str, ...]:
     lines: list[str] = []
     if len(rows) and rows["p"].notna().any():
         span = f"epochs {rows['first_epoch'].iloc[0]} to {rows['last_epoch'].iloc[0]}"
@@ -68,11 +76,6 @@ def _paragraphs(study: StudyRecords, rows: pd.DataFrame) -> tuple[str, ...]:
             for words, chosen in _endings(rows).items()
             if chosen.any()
         ]
-    lines.append(
-        "The learning rate of these trainings falls to almost nothing at their end, which flattens "
-        "any curve: a flat end does not show that a longer training would gain nothing. A rising end "
-        "shows that it well might."
-    )
     return tuple(lines)
 
 

@@ -45,7 +45,8 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="object_size",
         title="Size of what is to be segmented",
-        paragraphs=(_about(study, rates), *_found(study, gains, trends), _empty(study)),
+        paragraphs=(_about(study, rates), _empty(study)),
+        answer=tuple(_found(study, gains, trends)),
         tables=(_gain_table(study, gains, trends), *([_rate_table(study, rates)] if len(rates) else [])),
         figures=tuple(save_figure(plot, study, folder) for plot in _plots(frame, rates)),
     )  # fmt: skip

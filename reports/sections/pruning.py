@@ -24,7 +24,7 @@ from reports.price import (
     saving_rows,
     trained_rows,
 )
-from reports.price_texts import pruning_sentences
+from reports.price_texts import PRUNING_LIMITS, pruning_sentences
 from reports.records import StudyRecords
 from unetpp.errors import UserError
 
@@ -97,7 +97,8 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="pruning",
         title=_title(study),
-        paragraphs=pruning_sentences(study, saved, trained),
+        paragraphs=(PRUNING_LIMITS,),
+        answer=pruning_sentences(study, saved, trained),
         tables=tables,
         pairs=_volumes(study, rows),
         figures=tuple(save_figure(plot, study, folder) for plot in plots),

@@ -43,7 +43,8 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="semantic_gap",
         title="Semantic gap of the skips",
-        paragraphs=(_about(), *_verdict(study, final, plain)),
+        paragraphs=(_about(),),
+        answer=tuple(_verdict(study, final, plain)),
         tables=tuple(
             _table(study, final[final["measure"] == measure], measure, plain)
             for measure in MEASURES

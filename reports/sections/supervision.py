@@ -36,7 +36,8 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     return Section(
         name="supervision",
         title="Supervision of the heads",
-        paragraphs=(_about(frame), _found(study, frame)),
+        paragraphs=(_about(frame),),
+        answer=(_found(study, frame),),
         tables=(_factorial(study, frame), _differences(study, frame)),
         figures=(save_figure(plot, study, folder),),
     )
