@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from reports.comparison import ROPE, result_rows, run_differences
 from reports.pairs import run_words
@@ -68,6 +69,7 @@ def draw_paired_differences(study: StudyRecords, data: pd.DataFrame) -> Figure:
         )
     axes.set_yticks(range(len(arms)), [look[arm].title for arm in arms])
     axes.set_ylim(len(arms) - 0.35, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

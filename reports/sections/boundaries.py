@@ -86,8 +86,8 @@ def _boundary_table(study: StudyRecords, rows: pd.DataFrame, label: int, unit: s
             name="hd95",
             title=f"HD95, {_many(unit)}",
             better="lower",
-            least=1,
-            most=2,
+            least=2,
+            most=3,
             compared=True,
         ),
         Shown(
