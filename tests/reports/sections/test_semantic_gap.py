@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from make_evidence import make_arm, make_records, promise
+import pytest
+from make_evidence import at, make_arm, make_records, promise, undrawn
 
 from reports.plots.semantic_gap import gap_lines, gap_runs
 from reports.records import StudyRecords
+from reports.sections import semantic_gap as sections
 from reports.sections.semantic_gap import final_gaps, plain_arm, section
 from unetpp import grid
 from unetpp.spec import GridSpec
@@ -63,22 +65,22 @@ def test_means_are_over_the_skips_of_a_level() -> None:
 
 def test_lines_are_mean_and_range_over_runs() -> None:
     lines = gap_lines(gap_runs(_study())).set_index(["arm", "measure", "level", "epoch"])
-    row = lines.loc[("unet", "merged", 0, 4)]
+    row = at(lines, ("unet", "merged", 0, 4))
     np.testing.assert_allclose(row[["mean", "low", "high", "num_runs"]], [0.52, 0.5, 0.54, 5])
-    assert lines.loc[("unet", "merged", 0, 1), "mean"] == 0.13
+    assert at(lines, ("unet", "merged", 0, 1), "mean") == 0.13
 
 
 def test_differences_are_by_run_after_the_last_epoch() -> None:
     study = _study()
     final = final_gaps(study, gap_runs(study), "unet")
     final = final.set_index(["measure", "arm", "level"]).sort_index()
-    row = final.loc[("merged", "unetpp", 1)]
+    row = at(final, ("merged", "unetpp", 1))
     np.testing.assert_allclose(row["difference"], -0.2 + 0.0004)
     assert row["num"] == 5
     assert row["low"] < row["difference"] < row["high"] < 0
-    assert final.loc[("merged", "unet", 1), "num"] == 0
-    p = final.loc[("merged", "unetpp"), "p"].to_numpy()
-    p_holm = final.loc[("merged", "unetpp"), "p_holm"].to_numpy()
+    assert at(final, ("merged", "unet", 1), "num") == 0
+    p = at(final, ("merged", "unetpp"), "p").to_numpy()
+    p_holm = at(final, ("merged", "unetpp"), "p_holm").to_numpy()
     # Two levels: the smaller p counts twice.
     np.testing.assert_allclose(p_holm.min(), 2 * p.min())
     np.testing.assert_allclose(p_holm.max(), max(2 * p.min(), p.max()))
@@ -94,31 +96,37 @@ def test_a_u_net_is_known_by_its_skips_and_the_baseline_comes_first() -> None:
 def test_the_verdict_says_where_the_claim_holds_and_where_it_is_reversed(tmp_path: Path) -> None:
     found = section(_study(), tmp_path)
     assert found is not None
-    assert len(found.paragraphs) == 3
+    assert len(found.answer) == 2
     assert (
         "more alike than in U-Net on level 0; less alike than in U-Net on level 1"
-        in (found.paragraphs[2])
+        in (found.answer[1])
     )
-    assert found.paragraphs[2].endswith("holds on some levels and is reversed on others.")
+    assert found.answer[1].endswith("holds on some levels and is reversed on others.")
     assert found.figures[0].files
     assert [table.name for table in found.tables] == [
         "semantic_gap_merged", "semantic_gap_ends", "semantic_gap_long",
     ]  # fmt: skip
 
 
-def test_equal_networks_neither_show_nor_refute(tmp_path: Path) -> None:
+def test_equal_networks_neither_show_nor_refute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sections, "save_figure", undrawn)
     found = section(_study(arms=(_ARMS[0], _ARMS[2]), gain=0.1 / 3), tmp_path)
     assert found is not None
-    assert "not told apart on level" in found.paragraphs[1]
+    assert "not told apart on level" in found.answer[0]
 
 
-def test_too_few_runs_and_no_u_net_are_said(tmp_path: Path) -> None:
+def test_too_few_runs_and_no_u_net_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sections, "save_figure", undrawn)
     study = _study()
     one = study.traces[study.traces["fold"] == 0]
     found = section(make_records(study.manifest, traces=one), tmp_path)
     assert found is not None
-    assert "too few runs" in found.paragraphs[1]
+    assert "too few runs" in found.answer[0]
     found = section(_study(arms=_ARMS[1:]), tmp_path)
     assert found is not None
-    assert "nothing is compared" in found.paragraphs[1]
+    assert "nothing is compared" in found.answer[0]
     assert section(make_records(promise(_ARMS, baseline="unet")), tmp_path) is None
