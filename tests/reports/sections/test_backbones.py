@@ -41,10 +41,10 @@ def found(study: StudyRecords, folder: Path) -> Section:
 
 
 def test_gains_and_losses_are_told_by_encoder(found: Section, folder: Path) -> None:
-    nested = next(line for line in found.paragraphs if line.startswith("UNet++ DS against U-Net"))
+    nested = next(line for line in found.answer if line.startswith("UNet++ DS against U-Net"))
     assert "better on other (+0.0" in nested
     assert "worse on plain (-0.0" in nested
-    plus = next(line for line in found.paragraphs if line.startswith("UNet+ against U-Net"))
+    plus = next(line for line in found.answer if line.startswith("UNet+ against U-Net"))
     assert "not told apart by the test on plain" in plus
     assert (folder / "backbones.pdf").stat().st_size > 0
 

@@ -66,7 +66,7 @@ def test_the_section_draws_and_prints(study: StudyRecords, tmp_path: Path) -> No
     assert found is not None
     assert (tmp_path / "depth.png").stat().st_size > 0
     assert "UNet^e" in found.figures[0].caption
-    assert "L3" in found.paragraphs[0]
+    assert "L3" in found.answer[0]
 
 
 def test_without_an_ensemble_nothing_is_said_of_one() -> None:

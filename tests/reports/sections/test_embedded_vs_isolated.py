@@ -16,8 +16,8 @@ def _score(arm: str, output: str, seed: int, fold: int) -> float:
 def test_the_section_says_at_which_depths_a_test_told_the_two_apart(tmp_path: Path) -> None:
     found = section(make_scored(embedded_vs_isolated.STUDY, _score), tmp_path)
     assert found is not None
-    assert found.paragraphs[0].startswith("At L1, the embedded network is better")
-    assert found.paragraphs[1].startswith("At L2, L3, L4, the test does not tell")
+    assert found.answer[0].startswith("At L1, the embedded network is better")
+    assert found.answer[1].startswith("At L2, L3, L4, the test does not tell")
     (table,) = found.tables
     assert [row[0].text for row in table.rows] == ["L1", "L2", "L3", "L4"]
     assert table.rows[0][2].strong

@@ -32,9 +32,9 @@ def _curves(*, num_seeds: int, epochs: int = 12) -> StudyRecords:
 def test_the_section_says_whose_curve_still_rises(tmp_path: Path) -> None:
     found = section(_curves(num_seeds=2), tmp_path)
     assert found is not None
-    assert "epochs 10 to 12" in found.paragraphs[0]
-    assert "still rises (Holm p < 0.05) for U-Net." in found.paragraphs[0]
-    assert "UNet++" in found.paragraphs[1]
+    assert "epochs 10 to 12" in found.answer[0]
+    assert "still rises (Holm p < 0.05) for U-Net." in found.answer[0]
+    assert "UNet++" in found.answer[1]
     assert len(found.tables[0].rows) == 3
     assert pd.read_csv(tmp_path / "learning_curves.csv")["quantity"].nunique() == 3
 

@@ -53,7 +53,7 @@ def test_the_section_has_both_tables_and_both_figures(found: Section) -> None:
 
 def test_sentences_say_what_the_table_says(found: Section) -> None:
     delta = next(k for k, c in enumerate(found.tables[0].columns) if c.title.startswith("Delta"))
-    for row, sentence in zip(found.tables[0].rows[:3], found.paragraphs, strict=False):
+    for row, sentence in zip(found.tables[0].rows[:3], found.answer, strict=False):
         assert row[0].text.replace(" L", " pruned to L") in sentence
         assert row[delta].text in sentence
     assert "reference (Dice 0," in found.pairs[0][1]
