@@ -118,7 +118,10 @@ def draw_object_rates(study: StudyRecords, frame: pd.DataFrame) -> Figure:
                 elinewidth=0.9, linewidth=1, label=style.title,
             )  # fmt: skip
         ranges = frame.drop_duplicates("size_group").sort_values("size_group")
-        names = [f"{a:,}–{b:,}" for a, b in zip(ranges["smallest"], ranges["largest"], strict=True)]
+        names = [
+            f"{a:,}" if a == b else f"{a:,}–{b:,}"
+            for a, b in zip(ranges["smallest"], ranges["largest"], strict=True)
+        ]
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_ylim(-0.03, 1.03)
         axes.set_xlabel("pixels of the object")

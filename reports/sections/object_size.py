@@ -218,7 +218,9 @@ def _mark(row: dict) -> Literal["", "tie", "worse"]:
 
 
 def _pixels(row: dict) -> Cell:
-    return Cell(text=f"{row['smallest']:,} to {row['largest']:,}", value=float(row["smallest"]))
+    one = row["smallest"] == row["largest"]
+    text = f"{row['smallest']:,}" if one else f"{row['smallest']:,} to {row['largest']:,}"
+    return Cell(text=text, value=float(row["smallest"]))
 
 
 def _rate_table(study: StudyRecords, rates: pd.DataFrame) -> Table:
