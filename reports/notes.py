@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from reports.comparison import comparable
 from reports.pairs import empty_words, run_words
 from reports.records import StudyRecords
 from reports.scores import FORMULAS, Metric, count_empty, primary_cases
+
+NO_TEST = (
+    "No interval and no test: they need at least two runs (fold and seed) that both arms have "
+    "finished, and there are fewer."
+)
+_CUT = "Limits are cut at ±1, beyond which no difference can lie: so few runs say next to nothing."
 
 
 def definitions(study: StudyRecords, metrics: Sequence[Metric] = ("dice", "iou")) -> str:
@@ -63,6 +70,33 @@ def averaging(study: StudyRecords, rows: pd.DataFrame) -> str:
         f"mean over the cases of a held-out fold, then mean ± standard deviation over {runs}; the "
         "deviation is the spread of runs, no interval and no standard error."
     )
+
+
+def retraining_notes(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
+    """What difference, interval and Holm p are, and over which family; or why there are none."""
+    family = [study.titles[arm] for arm in rows.loc[rows["p"].notna(), "arm"]]
+    base = study.titles[study.manifest.baseline]
+    ranked = (
+        []
+        if comparable(rows) or len(rows) < 2
+        else ["The arms have different numbers of runs: no mean is marked as best."]
+    )
+    if rows["delta_low"].notna().sum() == 0 and not family:
+        return [NO_TEST, *ranked] if len(rows) > 1 else []
+    return [
+        (
+            f"Delta: Dice minus that of {base}, paired by run (fold and seed), with the 95 % interval "
+            f"of the corrected resampled t (Nadeau and Bengio 2003; n_test/n_train = "
+            f"{study.test_train_ratio:.3f}, the mean over folds); the interval is of this one "
+            "comparison."
+        ),
+        (
+            f"Holm p: two-sided p of that test, corrected over {len(family)} comparison"
+            f"{'s' if len(family) != 1 else ''} of Dice with {base} ({', '.join(family)})."
+        ),
+        *([_CUT] if (rows[["delta_low", "delta_high"]].abs() > 1).any(axis=None) else []),
+        *ranked,
+    ]
 
 
 def several_classes(study: StudyRecords) -> bool:

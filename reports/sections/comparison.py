@@ -23,7 +23,6 @@ from reports.figures import Plot, save_figure
 from reports.new_case_table import new_cases_table
 from reports.plots import paired_differences
 from reports.records import StudyRecords
-from reports.tables import retraining_notes
 
 _Row = dict[Hashable, Any]
 _PLOT: Plot[StudyRecords] = Plot(
@@ -104,7 +103,7 @@ def result_table(study: StudyRecords, rows: pd.DataFrame) -> Table:
             notes.empty_masks(study),
             *_empty_notes(empty),
             f"{notes.judged_output(study)} Dice and IoU: {notes.averaging(study, rows)}",
-            *retraining_notes(study, rows),
+            *notes.retraining_notes(study, rows),
             *_tie_notes(study, rows),
         ),
         data=rows.merge(empty, on="arm", how="left") if len(empty) else rows,
