@@ -36,11 +36,12 @@ _FEWEST_FOR_TREND = 10
 
 
 def section(study: StudyRecords, folder: Path) -> Section | None:
-    """Gain of the most nested arms by size; None where no arm is more nested than the baseline."""
+    """Gain of the most nested arms by size; None where no case was scored by one and the baseline."""
     frame = size_cases(study)
-    if frame.empty:
+    gains = size_gains(study, frame) if len(frame) else frame
+    if gains.empty:
         return None
-    gains, rates = size_gains(study, frame), object_rates(study)
+    rates = object_rates(study)
     trends = size_trends(study, frame)
     return Section(
         name="object_size",
