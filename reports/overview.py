@@ -9,6 +9,8 @@ from typing import Literal
 import pandas as pd
 
 from reports.across_sets import Ranking, arm_scores, ranking_of, titles_of
+from reports.cells import num_decimals
+from reports.comparison import result_rows
 from reports.depth import depth_rows
 from reports.depth_texts import curves_table, depth_verdict
 from reports.document import Cell, Chapter, Column, Section, Table
@@ -17,25 +19,29 @@ from reports.plots import critical_difference, depth_per_dataset
 from reports.records import incomplete_line
 from reports.sections.datasets import dataset_table
 from reports.sources import Source, Sources
-from reports.tables import num_decimals, result_rows
 from reports.verdict import verdict
 from reports.writers import p_value
 from unetpp.errors import UserError
 
-_DEPTHS: Plot[Sequence[Source]] = Plot(
-    name="depth_per_dataset",
-    title="Dice over depth on every data set",
-    data=lambda sources: depth_rows([(source.data, source.study) for source in sources]),
-    draw=lambda _, data: depth_per_dataset.draw_depth_per_dataset(data),
-    caption=lambda _, data: depth_per_dataset.caption(data),
-)
-_RANKS: Plot[Ranking] = Plot(
-    name="critical_difference",
-    title="Ranks over the data sets",
-    data=critical_difference.critical_difference,
-    draw=critical_difference.draw_critical_difference,
-    caption=lambda ranking, _: critical_difference.caption(ranking),
-)
+
+def _depths_plot(study: str) -> Plot[Sequence[Source]]:
+    return Plot(
+        name=f"{study}_depths",
+        title="Dice over depth on every data set",
+        data=lambda sources: depth_rows([(source.data, source.study) for source in sources]),
+        draw=lambda _, data: depth_per_dataset.draw_depth_per_dataset(data),
+        caption=lambda _, data: depth_per_dataset.caption(data),
+    )
+
+
+def _ranks_plot(study: str) -> Plot[Ranking]:
+    return Plot(
+        name=f"{study}_ranks",
+        title="Ranks over the data sets",
+        data=critical_difference.critical_difference,
+        draw=critical_difference.draw_critical_difference,
+        caption=lambda ranking, _: critical_difference.caption(ranking),
+    )
 
 
 def overview_chapter(sources: Sources, folder: Path) -> Chapter:
@@ -141,9 +147,9 @@ def _joined(name: str, sources: Sequence[Source], folder: Path) -> Section:
     curves = depth_rows([(source.data, source.study) for source in sources])
     if len(curves):
         tables.append(curves_table(curves, name=f"{name}_over_depth"))
-        figures.append(save_figure(_DEPTHS, sources, folder))
+        figures.append(save_figure(_depths_plot(name), sources, folder))
     if ranking is not None:
-        figures.append(save_figure(_RANKS, ranking, folder))
+        figures.append(save_figure(_ranks_plot(name), ranking, folder))
     return Section(
         name=f"{name}-joined",
         title=f"{name} on {len(sources)} data sets",

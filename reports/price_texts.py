@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from reports import cells
+from reports.comparison import ALPHA
 from reports.records import StudyRecords
-from reports.tables import ALPHA
 from reports.writers import p_value, signed
 
 PRUNING_LIMITS = (

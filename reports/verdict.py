@@ -58,7 +58,7 @@ def _against_baseline(study: StudyRecords, rows: dict[str, _Row], arm: str, digi
         return f"{start}; one run gives no interval and no test."
     if math.isnan(row["delta_low"]):
         return f"{start}, the same in every run, so that no interval can be given."
-    start += f", 95 % interval {row['delta_low']:+.{digits}f} to {row['delta_high']:+.{digits}f}"
+    start += f", 95 % interval {_limits(row['delta_low'], row['delta_high'], digits)}"
     if row["delta_low"] <= 0 <= row["delta_high"]:
         return f"{start}: with {_runs(study, runs)} this cannot be told from zero."
     if row["p_holm"] < ALPHA:
@@ -105,7 +105,7 @@ def _new_cases(gains: NDArray[np.float64], groups: NDArray[np.object_], digits: 
     return [
         (
             f"On new cases these trained networks are {_above(found.value, digits)} it, 95 % interval "
-            f"{found.low:+.{digits}f} to {found.high:+.{digits}f} over {found.n} groups, which {zero} "
+            f"{_limits(found.low, found.high, digits)} over {found.n} groups, which {zero} "
             "zero; of networks trained again this says nothing."
         )
     ]
@@ -149,8 +149,12 @@ def _interval(result: ResampledT, digits: int) -> str:
     if math.isnan(result.low):
         return f"{text}, the same in every run, so that no interval can be given"
     zero = "holds" if result.low <= 0 <= result.high else "leaves out"
-    interval = f"{result.low:+.{digits}f} to {result.high:+.{digits}f}"
-    return f"{text}, 95 % interval {interval}, which {zero} zero"
+    return f"{text}, 95 % interval {_limits(result.low, result.high, digits)}, which {zero} zero"
+
+
+def _limits(low: float, high: float, digits: int) -> str:
+    """Cut at -1 and 1, beyond which no difference of two scores lies."""
+    return f"{max(low, -1.0):+.{digits}f} to {min(high, 1.0):+.{digits}f}"
 
 
 def _family(study: StudyRecords, rows: list[_Row]) -> list[str]:

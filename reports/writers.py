@@ -55,7 +55,9 @@ def signed(value: float, digits: int) -> str:
 
 
 def _three(value: float) -> str:
-    """Three significant digits for 1 to 999, two decimals below."""
+    """Three significant digits for 1 to 999; two decimals below, three below 0.1."""
+    if 0 < value < 0.1:
+        return f"{value:.3f}"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 

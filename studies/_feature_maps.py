@@ -80,5 +80,7 @@ def _shown(dataset: Dataset, case: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _at_size(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """The nearest pixels of a map at another size."""
-    rows, columns = (np.arange(s) * have // s for s, have in zip(size, image.shape, strict=True))
+    rows, columns = (
+        np.arange(s) * have // s for s, have in zip(size, image.shape[:2], strict=True)
+    )
     return image[rows][:, columns]

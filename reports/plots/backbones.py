@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports.comparison import ALPHA
 from reports.crossing import crossing_rows, skip_titles
 from reports.pairs import interval_words, run_words, within
 from reports.plots.palette import Look, looks
 from reports.records import StudyRecords
-from reports.tables import ALPHA
 from reports.writers import p_value
 
 # From the first to the last mark of a group, where groups are 1 apart.

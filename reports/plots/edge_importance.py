@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from reports.case_table import case_places
-from reports.comparisons import Comparison, over_groups, over_runs
+from reports.comparison import ALPHA
+from reports.paired_tests import Comparison, over_groups, over_runs
 from reports.pairs import row_of
 from reports.plots.grid_diagram import draw_edge, draw_node, frame_panel, grid_parts
 from reports.records import StudyRecords
 from reports.scores import case_scores, judged_scores, primary_cases
 from reports.statistics import holm
-from reports.tables import ALPHA
 from unetpp.spec import GridSpec
 
 # Ways to lose a skip -> title of its panel.

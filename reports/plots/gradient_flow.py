@@ -11,10 +11,10 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
-from reports.comparisons import over_runs
+from reports.comparison import ALPHA
+from reports.paired_tests import over_runs
 from reports.records import StudyRecords
 from reports.statistics import holm
-from reports.tables import ALPHA
 from unetpp.records import ArmEntry
 from unetpp.spec import GridSpec
 

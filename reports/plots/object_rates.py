@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.comparisons import SEED
+from reports.paired_tests import SEED
 from reports.plots.object_size import nested_arms, pixel_range, size_groups
 from reports.plots.palette import looks
 from reports.records import StudyRecords

@@ -14,12 +14,12 @@ from matplotlib.ticker import ScalarFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from reports.case_table import case_places, case_table
-from reports.comparisons import over_groups
+from reports.comparison import ALPHA
+from reports.paired_tests import over_groups
 from reports.plots.palette import Look, looks
 from reports.records import StudyRecords, num_in_edges
 from reports.scores import primary_cases
 from reports.statistics import FEWEST_GROUPS, holm
-from reports.tables import ALPHA
 
 # As many groups as the paper has, where there are cases enough for a test in each.
 _NUM_GROUPS = 7

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from reports.comparison import ALPHA
 from reports.pairs import judged_output, output_scores, paired, row_of
 from reports.plots.palette import looks
 from reports.records import StudyRecords
 from reports.statistics import holm
-from reports.tables import ALPHA
 
 FACTOR = "supervision"
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from reports import cells
+from reports.comparison import ALPHA
 from reports.crossing import crossing_rows, skip_titles
 from reports.document import Cell, Column, Section, Table
 from reports.figures import Plot, save_figure
@@ -16,7 +17,6 @@ from reports.notes import definitions, empty_masks, judged_output
 from reports.pairs import NO_INTERVAL, interval_words, run_words, within
 from reports.plots import backbones
 from reports.records import StudyRecords
-from reports.tables import ALPHA
 from reports.writers import signed
 
 _COLUMNS = (

@@ -8,9 +8,9 @@ import pandas as pd
 
 from reports.case_table import case_places
 from reports.cells import blank, decimals, difference, probability, words
-from reports.comparisons import groups_note, runs_note, unit_word
 from reports.document import Cell, Column, Section, Table
 from reports.figures import Plot, save_figure
+from reports.paired_tests import groups_note, runs_note, unit_word
 from reports.pairs import empty_words
 from reports.plots.edge_importance import (
     both_caption,

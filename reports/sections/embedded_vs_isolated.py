@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports import cells
+from reports.comparison import ALPHA
 from reports.document import Cell, Column, Section, Table
 from reports.embedding import embedding_rows
 from reports.figures import Plot, save_figure
@@ -17,7 +18,6 @@ from reports.notes import definitions, empty_masks
 from reports.pairs import NO_INTERVAL, interval_words, run_words, within
 from reports.plots import embedded_vs_isolated
 from reports.records import StudyRecords
-from reports.tables import ALPHA
 from reports.writers import p_value, signed
 
 _COLUMNS = (

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from reports.cells import NONE, words
-from reports.comparisons import runs_note
+from reports.comparison import ALPHA
 from reports.document import Cell, Column, Section, Table
 from reports.figures import Plot, save_figure
+from reports.paired_tests import runs_note
 from reports.plots.gradient_flow import (
     draw_flow,
     draw_flow_ratios,
@@ -20,7 +21,6 @@ from reports.plots.gradient_flow import (
     ratio_caption,
 )
 from reports.records import StudyRecords
-from reports.tables import ALPHA
 
 _MOMENTS = ("start", "middle", "end")
 

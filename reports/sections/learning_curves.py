@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 
 from reports import cells
+from reports.comparison import ALPHA
 from reports.document import Cell, Column, Section, Table
 from reports.figures import Plot, save_figure
 from reports.learning import curve_rows, ending_rows
 from reports.pairs import interval_words, run_words, within
 from reports.plots import learning_curves
 from reports.records import StudyRecords
-from reports.tables import ALPHA
 
 _COLUMNS = (
     Column(title="Network", align="left"),

@@ -13,9 +13,10 @@ from scipy import stats
 
 from reports.case_table import case_places, group_means
 from reports.cells import count, decimals, difference, number, probability, words
-from reports.comparisons import groups_note, unit_word
+from reports.comparison import ALPHA
 from reports.document import Cell, Column, Section, Table
 from reports.figures import Plot, save_figure
+from reports.paired_tests import groups_note, unit_word
 from reports.pairs import empty_words
 from reports.plots.object_rates import FOUND, draw_object_rates, object_caption, object_rates
 from reports.plots.object_size import (
@@ -28,7 +29,6 @@ from reports.plots.object_size import (
 from reports.records import StudyRecords
 from reports.scores import primary_cases
 from reports.statistics import holm
-from reports.tables import ALPHA
 from reports.writers import p_value
 
 # With fewer groups of cases a rank correlation is not told from zero unless it is near 1.

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 
 from reports.cells import blank, decimals, difference, number, probability, words
-from reports.comparisons import over_runs, runs_note
+from reports.comparison import ALPHA
 from reports.document import Column, Section, Table
 from reports.figures import Plot, save_figure
+from reports.paired_tests import over_runs, runs_note
 from reports.plots.semantic_gap import MEASURES, caption, draw_gap_lines, gap_lines, gap_runs
 from reports.records import StudyRecords
 from reports.statistics import holm
-from reports.tables import ALPHA
 from unetpp.nodes import Node
 from unetpp.records import ArmEntry
 from unetpp.spec import GridSpec

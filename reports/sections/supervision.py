@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports.cells import NONE, baseline_cell, difference, num_decimals, probability, words
+from reports.comparison import ALPHA
 from reports.document import Cell, Column, Section, Table
 from reports.figures import Plot, save_figure
 from reports.pairs import NO_INTERVAL, empty_words, interval_words
@@ -18,7 +19,6 @@ from reports.plots.supervision import (
     supervision_cells,
 )
 from reports.records import StudyRecords
-from reports.tables import ALPHA
 
 
 def section(study: StudyRecords, folder: Path) -> Section | None:

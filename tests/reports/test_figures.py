@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from reports import Report
+from reports.comparison import result_rows
+from reports.heads import head_rows
 from reports.plots import accuracy_latency, learning_curves, overlay_grid, paired_differences
 from reports.plots.palette import looks
 from reports.records import StudyRecords
 from reports.sections import pruning
-from reports.tables import head_rows, result_rows
 from unetpp.errors import UserError
 
 

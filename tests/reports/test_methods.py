@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from make_study import make_manifest, make_study
 
+from reports.comparison import result_rows
 from reports.methods import data_summary, methods
 from reports.records import load_study
-from reports.tables import caption
+from reports.sections.comparison import result_table
 from unetpp.recipe import AUGMENTATIONS, Normalisation, TrainRecipe
 
 
@@ -19,7 +20,11 @@ def _text(tmp_path: Path, recipe: TrainRecipe, **data: object) -> str:
     make_study(tmp_path, manifest=manifest, overlays=False, latencies=False)
     study = load_study(tmp_path)
     return " ".join(
-        [*methods(study), *(value for _, value in data_summary(study)), *caption(study)]
+        [
+            *methods(study),
+            *(value for _, value in data_summary(study)),
+            *result_table(study, result_rows(study)).notes,
+        ]
     )
 
 

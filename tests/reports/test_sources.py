@@ -74,13 +74,13 @@ def test_a_study_that_has_not_finished_a_run_is_left_out_and_said_to_be(tmp_path
 
 def test_a_folder_without_records_is_refused(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(UserError, match="neither .* nor a folder in it has one"):
+        with pytest.raises(UserError, match=r"neither .* nor a folder in it has one"):
             load_sources(folder)
 
 
 def test_records_of_no_study_are_refused(tmp_path: Path):
     RecordStore.open_folder(tmp_path).close()
-    with pytest.raises(UserError, match="the records in .* are of none; start one with"):
+    with pytest.raises(UserError, match=r"the records in .* are of none; start one with"):
         load_sources(tmp_path)
 
 

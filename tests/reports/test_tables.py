@@ -10,11 +10,18 @@ import pytest
 from make_study import make_manifest, make_study
 from scipy import stats
 
-from reports.comparison import comparable
+from reports.cells import num_decimals
+from reports.comparison import comparable, result_rows
+from reports.heads import head_rows
 from reports.records import StudyRecords, load_study
-from reports.tables import caption, head_rows, num_decimals, result_rows
+from reports.sections.comparison import result_table
 from unetpp import budget, grid
 from unetpp.spec import GridSpec
+
+
+def caption(study: StudyRecords) -> tuple[str, ...]:
+    """The sentences below the result table."""
+    return result_table(study, result_rows(study)).notes
 
 
 def _fold_dice(study: StudyRecords, arm: str) -> np.ndarray:

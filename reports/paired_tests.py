@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from reports.case_table import CasePlaces
+from reports.comparison import ALPHA
 from reports.statistics import FEWEST_GROUPS, corrected_resampled_t
 from reports.statistics.cases import Groups, bca, mean_sums, resample
 from reports.statistics.sign_flip import sign_flip
-from reports.tables import ALPHA
 
 # Of bootstraps and tosses: the same records give the same digits.
 SEED = 0

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.comparisons import over_groups, over_runs, runs_note
+from reports.paired_tests import over_groups, over_runs, runs_note
 from reports.statistics import corrected_resampled_t
 
 _VALUES = st.lists(st.floats(-1, 1), min_size=8, max_size=30)
