@@ -38,8 +38,8 @@ from reports.verdict import verdict
 
 MakeSection = Callable[[StudyRecords, Path], Section | None]
 
-# Results, then what they hang on, then what was done. A study's own section comes first.
-SECTIONS: tuple[MakeSection, ...] = (
+# What was found by training. A study's own section comes first.
+_FINDINGS: tuple[MakeSection, ...] = (
     comparison.section,
     heads.section,
     depth.section,
@@ -58,13 +58,14 @@ SECTIONS: tuple[MakeSection, ...] = (
     feature_maps.section,
     semantic_gap.section,
     gradient_flow.section,
+)
+# What can be said before anything is trained.
+_DESCRIPTIONS: tuple[MakeSection, ...] = (
     diagrams.section,
     architectures.section,
     datasets.section,
-    methods.section,
-    provenance.section,
-    checklist.section,
 )
+_PROOFS: tuple[MakeSection, ...] = (methods.section, provenance.section, checklist.section)
 
 
 def study_chapter(study: StudyRecords, *, name: str, data: str, folder: Path) -> Chapter:
@@ -77,7 +78,8 @@ def study_chapter(study: StudyRecords, *, name: str, data: str, folder: Path) ->
         folder: of its figures; is made.
     """
     manifest = study.manifest
-    made = [section(study, folder) for section in SECTIONS]
+    found = _FINDINGS if manifest.trains else ()
+    made = [section(study, folder) for section in (*found, *_DESCRIPTIONS, *_PROOFS)]
     sections = [section for section in made if section is not None]
     loud = incomplete_line(study)
     own = [sentence for s in sections if s.name == manifest.study for sentence in s.answer]

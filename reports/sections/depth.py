@@ -47,7 +47,7 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
         study: whose records.
         folder: for the figure.
     """
-    if study.runs.empty or not depth_curves(study):
+    if not depth_curves(study):
         return None
     curves = depth_rows([(str(study.manifest.dataset["name"]), study)])
     return Section(
