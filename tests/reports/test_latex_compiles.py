@@ -63,6 +63,7 @@ def test_every_sign_that_a_report_uses_compiles(tmp_path: Path) -> None:
     rows = tuple((Cell(text=signs[k : k + 24]),) for k in range(0, len(signs), 24))
     table = make_table(ARMS, num_columns=1)
     _compile(tmp_path, latex(replace(table, rows=rows), label="signs"))
+    assert (tmp_path / "paper.pdf").stat().st_size > 0
 
 
 def test_what_is_printed_is_what_was_meant(tmp_path: Path) -> None:

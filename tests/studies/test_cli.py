@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from studies import cli
+from reports.sections import comparison
+from studies._catalog import STUDIES
 from unetpp.budget import count_parameters
 from unetpp.data.phantoms import make_phantoms
 from unetpp.grid import plain_encoder
@@ -18,23 +16,9 @@ from unetpp.grid import unetpp as unetpp_spec
 TINY = ["--quick", "--depth", "2", "--width", "2", "--size", "16", "--device", "cpu"]
 
 
-@pytest.fixture
-def unetpp(monkeypatch, capsys, tmp_path):
-    """Call the command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["unetpp", *map(str, arguments)])
-        with warnings.catch_warnings():
-            # As for a user: a warning is shown, where pytest would make it an error.
-            warnings.simplefilter("default")
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
+@pytest.fixture(autouse=True)
+def _short_reports(only_sections):
+    only_sections(comparison.section)
 
 
 @pytest.fixture
@@ -64,10 +48,10 @@ def refusal(result: tuple[int, str, str]) -> str:
 def test_list_names_every_study_with_its_question(unetpp):
     code, out, _ = unetpp("list")
     assert code == 0
-    assert out.splitlines() == [
-        "nested_vs_plain  Is a nested skip better than a plain one, on this data?",
-        "depth_per_dataset  How deep must the network be, on each of these data sets?",
-    ]
+    assert out.splitlines() == [f"{name}  {study.question}" for name, study in STUDIES.items()]
+    assert out.splitlines()[0] == (
+        "nested_vs_plain  Is a nested skip better than a plain one, on this data?"
+    )
 
 
 def test_show_tells_question_arms_and_cost(unetpp):

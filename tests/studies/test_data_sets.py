@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import reports
-from studies import cli
+from reports.sections import comparison
 from studies._data_sets import study_folders
 from unetpp.data.phantoms import make_phantoms
 from unetpp.errors import UserError
@@ -22,22 +19,9 @@ STUDY = "depth_per_dataset"
 TINY = ["--quick", "--width", "2", "--size", "16", "--device", "cpu", "--arms", "l1"]
 
 
-@pytest.fixture
-def unetpp(monkeypatch, capsys, tmp_path):
-    """Call the command in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["unetpp", *map(str, arguments)])
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            with pytest.raises(SystemExit) as stopped:
-                cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
+@pytest.fixture(autouse=True)
+def _short_reports(only_sections):
+    only_sections(comparison.section)
 
 
 def _write(folder: Path, *, seed: int) -> Path:
@@ -123,13 +107,3 @@ def test_study_folders_are_named_after_the_data(tmp_path):
     assert study_folders(data, out) == [out / "a", out / "b"]
     with pytest.raises(UserError, match=r"but .*Report is named so; rename it"):
         study_folders([*data, tmp_path / "Report"], out)
-
-
-def test_several_study_folders_are_told_from_one(tmp_path):
-    assert not reports.holds_several(tmp_path)
-    RecordStore.open_folder(tmp_path / "report").close()
-    assert not reports.holds_several(tmp_path)
-    RecordStore.open_folder(tmp_path / "a").close()
-    assert reports.holds_several(tmp_path)
-    RecordStore.open_folder(tmp_path).close()
-    assert not reports.holds_several(tmp_path)
