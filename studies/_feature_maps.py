@@ -32,6 +32,17 @@ class _Row(NamedTuple):
     follows: float
 
 
+class View(NamedTuple):
+    """Which part of a case is shown.
+
+    window: along every axis of *S.
+    at: of a volume, the slice along the first axis of the window: that with most of the object.
+    """
+
+    window: tuple[slice, ...]
+    at: int
+
+
 def map_top_path(ready: Prepared, folder: Path) -> FeatureMaps | None:
     """Maps of the cases that the report's rule chooses, by the networks that did not learn on them.
 
@@ -41,17 +52,18 @@ def map_top_path(ready: Prepared, folder: Path) -> FeatureMaps | None:
     if not chosen:
         return None
     dataset = ready.bench.dataset
-    shown = [_shown(dataset, choice.case) for choice in chosen]
+    views = [view_of(dataset, choice.case, ready.bench.recipe.patch) for choice in chosen]
+    shown = [_shown(dataset, choice.case, view) for choice, view in zip(chosen, views, strict=True)]
     rows: list[_Row] = []
-    for number, choice in enumerate(chosen):
+    for number, (choice, view) in enumerate(zip(chosen, views, strict=True)):
         for arm, spec in ready.specs.items():
             model, feed, _ = held_out_of(ready.bench, spec, choice.fold)
             position = feed.index.tolist().index(dataset.case_ids.index(choice.case))
-            image, mask = feed.case(position)
-            agreement = top_path_agreement(model, image, mask[0].amax(dim=0))
+            image, mask = (x[(..., *view.window)] for x in feed.case(position))
+            agreement = top_path_agreement(model, image, mask[0].amax(dim=0), at=view.at)
             rows += [
                 _Row(number, arm, node, one, agreement.get(node, math.nan))
-                for node, one in top_path_maps(model, image).items()
+                for node, one in top_path_maps(model, image, at=view.at).items()
             ]
     # Cases of several sizes are shown at that of the first.
     size = rows[0].map.shape
@@ -68,13 +80,31 @@ def map_top_path(ready: Prepared, folder: Path) -> FeatureMaps | None:
     )
 
 
-def _shown(dataset: Dataset, case: str) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 [H, W, 3] and mask [H, W] of a case; of a volume the slice of its maps."""
+def view_of(dataset: Dataset, case: str, patch: tuple[int, ...] | None) -> View:
+    """The whole case, or a patch around its object where the network knows patches alone."""
+    there = dataset.arrays.mask(dataset.case_ids.index(case)).any(axis=0)
+    if patch is None:
+        window = (slice(None),) * there.ndim
+    else:
+        points = np.argwhere(there)
+        # The middle of several objects may be none of them: the pixel of one that is nearest.
+        middle = points.mean(axis=0) if len(points) else np.array(there.shape) / 2
+        if len(points):
+            middle = points[np.abs(points - middle).sum(axis=1).argmin()]
+        starts = np.clip(middle.astype(int) - np.array(patch) // 2, 0, None)
+        starts = np.minimum(starts, np.maximum(np.array(there.shape) - patch, 0))
+        window = tuple(slice(s, s + n) for s, n in zip(starts.tolist(), patch, strict=True))
+    in_slice = there[window].sum(axis=tuple(range(1, there.ndim)))
+    return View(window, int(in_slice.argmax()) if in_slice.any() else len(in_slice) // 2)
+
+
+def _shown(dataset: Dataset, case: str, view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 [H, W, 3] and mask [H, W] of a case where its maps are."""
     position = dataset.case_ids.index(case)
-    image, mask = dataset.arrays.image(position), one_plane(dataset.arrays.mask(position))
+    image = dataset.arrays.image(position)[(..., *view.window)]
+    mask = one_plane(dataset.arrays.mask(position))[view.window]
     if mask.ndim == 3:
-        middle = len(mask) // 2
-        image, mask = image[:, middle], mask[middle]
+        image, mask = image[:, view.at], mask[view.at]
     return displayable(image), mask
 
 

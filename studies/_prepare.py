@@ -54,7 +54,7 @@ def prepare(study: Study, setting: Setting, reporter: Reporter) -> Prepared:
     chosen = tuple(arm for arm in arms if arm.name in wanted)
     bench, frame = prepare_bench(setting, reporter)
     bench = replace(bench, observed=tuple(name for name in OBSERVED if name in study.probes))
-    frames = {name: _with_encoder(frame, name, setting.scale) for name in setting.encoders}
+    frames = {name: with_encoder(frame, name, setting.scale) for name in setting.encoders}
     specs = {arm.name: arm.network(frames[arm.encoder or setting.encoder]) for arm in chosen}
     return Prepared(
         study=study,
@@ -77,7 +77,8 @@ def _check_encoders(study: Study, setting: Setting) -> None:
         )
 
 
-def _with_encoder(frame: Frame, name: str, scale: Scale) -> Frame:
+def with_encoder(frame: Frame, name: str, scale: Scale) -> Frame:
+    """The frame on another encoder: "plain", or a timm model."""
     encoder = (
         plain_encoder(scale.depth, width=scale.width)
         if name == "plain"
@@ -124,7 +125,7 @@ def prepare_bench(setting: Setting, reporter: Reporter) -> tuple[Bench, Frame]:
         weights_folder=setting.out / "weights",
         revision=provenance.source_revision(),
     )
-    return bench, _with_encoder(frame, setting.encoder, scale)
+    return bench, with_encoder(frame, setting.encoder, scale)
 
 
 def load_data(setting: Setting, reporter: Reporter) -> Dataset:

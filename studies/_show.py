@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 
-from studies._study import Frame, Scale, Study
+from studies._prepare import with_encoder
+from studies._study import Frame, Scale, Scope, Study, arms_in
 from unetpp.data.normalise import Scaling
 from unetpp.data.phantoms import make_phantoms
 from unetpp.drawing import draw
@@ -27,6 +29,7 @@ def describe_study(study: Study, *, scale: Scale) -> str:
     The time is measured with a few training steps of the baseline, and taken to grow with the
     multiply-accumulates for the other arms.
     """
+    arms = arms_in(study, Scope(depth=scale.depth, encoders=study.encoders))
     frame = Frame(
         encoder=plain_encoder(scale.depth, width=scale.width),
         in_channels=1,
@@ -35,40 +38,53 @@ def describe_study(study: Study, *, scale: Scale) -> str:
         overlapping=False,
         spatial_dims=2,
     )
-    specs = {arm.name: arm.network(frame) for arm in study.arms}
+    specs = {
+        arm.name: arm.network(with_encoder(frame, arm.encoder or study.encoders[0], scale))
+        for arm in arms
+    }
     macs = {
         name: count_macs(UNetPlusPlus(spec), in_channels=1, shape=(scale.size, scale.size))
         for name, spec in specs.items()
     }
-    seconds = seconds_per_image(specs[study.baseline], scale)
-    relative = sum(macs.values()) / macs[study.baseline]
-    minutes = 100 * (scale.num_folds - 1) * scale.epochs * seconds * relative / 60
+    nested = max(specs.values(), key=lambda spec: (len(spec.skips), spec.deep_supervision))
+    wide = max(len(arm.name) for arm in arms)
     return "\n".join(
         [
             study.question,
             "",
-            f"{'arm':<14} {'label':<12} {'DS':<4} {'parameters':>11} {'MACs':>10}",
-            *(_arm_line(study, name, specs[name], macs[name]) for name in specs),
+            f"{'arm':<{wide}} {'DS':<4} {'parameters':>11} {'MACs':>10}",
+            *(_arm_line(study, name, specs[name], macs[name], wide) for name in specs),
             "",
-            (
-                f"{len(specs)} arms x {scale.num_folds} folds = {len(specs) * scale.num_folds} "
-                f"runs of {scale.epochs} epochs, {scale.size} x {scale.size} pixels, "
-                f"batches of {scale.batch_size}."
-            ),
-            f"Training takes roughly {minutes:.1f} minutes per 100 images on this machine.",
+            *(_cost(specs, macs, study, scale) if study.trains else ["Nothing is trained."]),
             "",
             "The most nested arm, each node with its filters, * where it has a head:",
-            draw(list(specs.values())[-1]),
+            draw(nested),
         ]
     )
 
 
-def _arm_line(study: Study, name: str, spec: GridSpec, macs: int) -> str:
-    label = next(arm.label for arm in study.arms if arm.name == name)
+def _cost(
+    specs: Mapping[str, GridSpec], macs: Mapping[str, int], study: Study, scale: Scale
+) -> list[str]:
+    seconds = seconds_per_image(specs[study.baseline], scale)
+    relative = scale.num_seeds * sum(macs.values()) / macs[study.baseline]
+    minutes = 100 * (scale.num_folds - 1) * scale.epochs * seconds * relative / 60
+    seeds = f" x {scale.num_seeds} seeds" if scale.num_seeds > 1 else ""
+    runs = len(specs) * scale.num_folds * scale.num_seeds
+    return [
+        (
+            f"{len(specs)} arms x {scale.num_folds} folds{seeds} = {runs} runs of {scale.epochs} "
+            f"epochs, {scale.size} x {scale.size} pixels, batches of {scale.batch_size}."
+        ),
+        f"Training takes roughly {minutes:.1f} minutes per 100 images on this machine.",
+    ]
+
+
+def _arm_line(study: Study, name: str, spec: GridSpec, macs: int, wide: int) -> str:
     supervised = "yes" if spec.deep_supervision else "no"
     mark = "  <- baseline" if name == study.baseline else ""
     parameters = count_trainable(UNetPlusPlus(spec))
-    return f"{name:<14} {label:<12} {supervised:<4} {parameters:>11,} {macs / 1e6:>8.1f} M{mark}"
+    return f"{name:<{wide}} {supervised:<4} {parameters:>11,} {macs / 1e6:>8.1f} M{mark}"
 
 
 def seconds_per_image(spec: GridSpec, scale: Scale) -> float:

@@ -100,8 +100,12 @@ def list_studies() -> None:
     """Name every study and its question."""
     from studies._catalog import STUDIES
 
+    wide = max(map(len, STUDIES)) + 2
     for study in STUDIES.values():
-        typer.echo(f"{study.name}  {study.question}")
+        name = f"{study.name:<{wide}}"
+        typer.echo(
+            textwrap.fill(study.question, 80, initial_indent=name, subsequent_indent=" " * wide)
+        )
 
 
 @app.command()

@@ -48,10 +48,9 @@ def refusal(result: tuple[int, str, str]) -> str:
 def test_list_names_every_study_with_its_question(unetpp):
     code, out, _ = unetpp("list")
     assert code == 0
-    assert out.splitlines() == [f"{name}  {study.question}" for name, study in STUDIES.items()]
-    assert out.splitlines()[0] == (
-        "nested_vs_plain  Is a nested skip better than a plain one, on this data?"
-    )
+    assert max(map(len, out.splitlines())) <= 80
+    told = " ".join(out.split())
+    assert told == " ".join(f"{name} {study.question}" for name, study in STUDIES.items())
 
 
 def test_show_tells_question_arms_and_cost(unetpp):
