@@ -105,6 +105,19 @@ def test_of_a_volume_the_middle_slice_is_shown():
         assert found[name] == pytest.approx(max(map(abs, r)), abs=1e-6)
 
 
+def test_of_a_volume_any_slice_can_be_shown():
+    model = _random(unetpp(plain_encoder(2, width=2), spatial_dims=3))
+    image = _image(9, 12, 10)
+    mask = torch.zeros(9, 12, 10)
+    mask[6, 3:7, 2:6] = 1
+    maps = top_path_maps(model, image, at=6)
+    found = top_path_agreement(model, image, mask, at=6)
+    for name, x in _outputs(model, image).items():
+        np.testing.assert_allclose(maps[name], np.abs(x[:, 6]).mean(axis=0), rtol=1e-5)
+        assert 0 < found[name] < 1
+    assert all(math.isnan(r) for r in top_path_agreement(model, image, mask).values())
+
+
 def test_an_encoder_from_timm_starts_at_its_own_resolution():
     encoder = describe_encoder("resnet18", depth=2)
     model = _random(unetpp(encoder, in_channels=1, widths=(2, 3)))
