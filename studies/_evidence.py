@@ -21,7 +21,7 @@ from unetpp.records import LatencyRecord
 from unetpp.run import held_out_of, load_run
 from unetpp.store import RecordStore
 from unetpp.training.device import machine_of
-from unetpp.training.scoring import score_without_edge
+from unetpp.training.scoring import score_cases, score_without_edge
 
 _LATENCY_ROUNDS = 15
 _LATENCY_CALLS = 7
@@ -30,6 +30,7 @@ _LATENCY_CALLS = 7
 def take_evidence(ready: Prepared, store: RecordStore, folder: Path, reporter: Reporter) -> None:
     """Everything that the study measures beside the scores of its runs, as far as it is not there."""
     probes = ready.study.probes
+    score_boundaries(ready, store, reporter)
     if "latency" in probes:
         time_networks(ready, store, reporter)
     if "edges" in probes:
@@ -42,6 +43,27 @@ def take_evidence(ready: Prepared, store: RecordStore, folder: Path, reporter: R
         maps = map_top_path(ready, folder)
         if maps is not None:
             write_feature_maps(folder / feature_maps_name(ready.study.name), maps)
+
+
+def score_boundaries(ready: Prepared, store: RecordStore, reporter: Reporter) -> None:
+    """Boundaries and objects of runs that were recorded before these were; all others have them.
+
+    Else a table would compare arms on the folds that happened to be trained later.
+    """
+    older = [
+        (bench, spec, fold)
+        for seed in ready.manifest.seeds
+        for bench in [replace(ready.bench, seed=seed)]
+        for spec in ready.specs.values()
+        for fold in range(bench.folds.num_folds)
+        if not store.has_boundaries(bench.key(spec, fold))
+    ]
+    with reporter.counting("scoring boundaries") as on_done:
+        for number, (bench, spec, fold) in enumerate(older):
+            model, feed, threshold = held_out_of(bench, spec, fold)
+            scores = score_cases(model, feed, threshold=threshold)
+            store.add_boundaries(bench.key(spec, fold), scores)
+            on_done(number + 1, len(older))
 
 
 def score_without_edges(ready: Prepared, store: RecordStore, reporter: Reporter) -> None:

@@ -82,7 +82,7 @@ def map_top_path(ready: Prepared, folder: Path) -> FeatureMaps | None:
 
 def view_of(dataset: Dataset, case: str, patch: tuple[int, ...] | None) -> View:
     """The whole case, or a patch around its object where the network knows patches alone."""
-    there = dataset.arrays.mask(dataset.case_ids.index(case)).any(axis=0)
+    there = one_plane(dataset.arrays.mask(dataset.case_ids.index(case))) > 0
     if patch is None:
         window = (slice(None),) * there.ndim
     else:
@@ -94,7 +94,7 @@ def view_of(dataset: Dataset, case: str, patch: tuple[int, ...] | None) -> View:
         starts = np.clip(middle.astype(int) - np.array(patch) // 2, 0, None)
         starts = np.minimum(starts, np.maximum(np.array(there.shape) - patch, 0))
         window = tuple(slice(s, s + n) for s, n in zip(starts.tolist(), patch, strict=True))
-    in_slice = there[window].sum(axis=tuple(range(1, there.ndim)))
+    in_slice = np.count_nonzero(there[window], axis=tuple(range(1, there.ndim)))
     return View(window, int(in_slice.argmax()) if in_slice.any() else len(in_slice) // 2)
 
 

@@ -240,6 +240,18 @@ class RecordStore:
         with self._engine.begin() as connection:
             _insert_new(connection, _EDGES, key, counts, ("edge", "case", "label"))
 
+    def add_boundaries(self, key: RunKey, scores: ScoredCases) -> None:
+        """Store the boundaries and objects of a run that has none yet; known entries stay."""
+        with self._engine.begin() as connection:
+            _insert_new(connection, _SURFACES, key, scores.surfaces, ("case", "label"))
+            _insert_new(connection, _OBJECTS, key, scores.objects, ("case", "label"))
+
+    def has_boundaries(self, key: RunKey) -> bool:
+        """False for a run from before boundaries were recorded, and for one that is not there."""
+        query = sa.select(_SURFACES.c.label).where(_SURFACES.c.run_id == key.id).limit(1)
+        with self._engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
     def run(self, key: RunKey) -> RunRecord | None:
         """The record of this key, or None when it was not run yet."""
         with self._engine.connect() as connection:
