@@ -58,12 +58,14 @@ def _document(sources: Sources, target: Path) -> Document:
     """All chapters, their figures drawn."""
     several = len(sources.found) > 1
     chapters: list[Chapter] = []
-    if several:
-        chapters.append(overview_chapter(sources, _made(target / "overview" / _FIGURES)))
     for source in sources.found:
         name = source.name if several else ""
         figures = _made(target / name / _FIGURES)
         chapters.append(study_chapter(source.study, name=name, data=source.data, folder=figures))
+    if several:
+        answers = {chapter.name: chapter.verdict[0] for chapter in chapters if chapter.verdict}
+        figures = _made(target / "overview" / _FIGURES)
+        chapters.insert(0, overview_chapter(sources, figures, answers=answers))
     title = "Report of several studies" if several else chapters[0].title
     return Document(title=title, chapters=tuple(chapters))
 

@@ -118,7 +118,7 @@ def places(
 ) -> list[Rank]:
     """1 best, 2 second, 0 others, among those with a value; equal ones share a place.
 
-    Where all are equal nobody has one.
+    Where all are equal nobody has one, and of two the second is no distinction.
 
     Args:
         values: [rows]; NaN has no place. A single value has none either: it beats nobody.
@@ -130,7 +130,9 @@ def places(
     if not ranked or len(kept) < 2:
         return [0] * len(array)
     ordered = (kept if better == "lower" else kept[::-1]).tolist()
-    ranks: dict[float, Rank] = {ordered[0]: 1, ordered[1]: 2}
+    ranks: dict[float, Rank] = {ordered[0]: 1}
+    if np.count_nonzero(~np.isnan(array)) > 2:
+        ranks[ordered[1]] = 2
     return [ranks.get(value, 0) for value in array.tolist()]
 
 

@@ -35,6 +35,7 @@ from reports.sections import (
     supervision,
 )
 from reports.verdict import verdict
+from reports.voxels import in_voxels, point_word
 
 MakeSection = Callable[[StudyRecords, Path], Section | None]
 
@@ -81,6 +82,8 @@ def study_chapter(study: StudyRecords, *, name: str, data: str, folder: Path) ->
     found = _FINDINGS if manifest.trains else ()
     made = [section(study, folder) for section in (*found, *_DESCRIPTIONS, *_PROOFS)]
     sections = [section for section in made if section is not None]
+    if point_word(study) == "voxel":
+        sections = [in_voxels(section) for section in sections]
     loud = incomplete_line(study)
     own = [sentence for s in sections if s.name == manifest.study for sentence in s.answer]
     general = verdict(study) if manifest.trains else []

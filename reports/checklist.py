@@ -15,6 +15,7 @@ from reports.rank_stability import spread
 from reports.records import StudyRecords
 from reports.scores import primary_cases
 from reports.statistics import FEWEST_GROUPS
+from reports.writers import counted
 from unetpp.recipe import TrainRecipe
 
 Status = Literal["yes", "in part", "no", "not applicable"]
@@ -54,8 +55,8 @@ def _data(study: StudyRecords) -> Item:
     return Item(
         what="Data: identity, cases, groups, prevalence, empty references, size",
         value=(
-            f"{data['name']}: {data['num_cases']} cases in {data['num_groups']} groups, "
-            f"{data['size']}, pixels of {prevalence}; {data['num_empty']} cases without foreground; "
+            f"{data['name']}: {data['num_cases']} cases in {counted(int(data['num_groups']), 'group')}, "
+            f"{data['size']}, pixels of {prevalence}; {counted(int(data['num_empty']), 'case')} without foreground; "
             f"sha256 {study.manifest.dataset_hash[:12]}."
         ),
         status="yes",
@@ -65,18 +66,18 @@ def _data(study: StudyRecords) -> Item:
 def _split(study: StudyRecords) -> Item:
     folds, cases = study.manifest.folds, primary_cases(study)
     held = cases.groupby("fold", observed=True)[["case", "group"]].nunique()
-    listed = "; ".join(f"{row['case']} of {row['group']}" for _, row in held.iterrows())
+    listed = ", ".join(f"{row['case']} ({row['group']})" for _, row in held.iterrows())
     folds_of = cases.groupby("group", observed=True)["fold"].nunique()
     crossing, number = int(folds_of.gt(1).sum()), len(folds_of)
     proof = (
-        f"none of {number} groups lies in two folds (checked over the records)"
+        f"none of {counted(number, 'group')} lies in two folds (checked over the records)"
         if not crossing
-        else f"{crossing} of {number} groups lie in several folds"
+        else f"{crossing} of {counted(number, 'group')} {'lies' if crossing == 1 else 'lie'} in several folds"
     )
     return Item(
         what="Folds: cases and groups of each, no group in two folds, seed",
         value=(
-            f"{folds['scheme']}, seed {folds['seed']}; held-out cases of groups, fold by fold: {listed}; "
+            f"{folds['scheme']}, seed {folds['seed']}; held-out cases (groups), fold by fold: {listed}; "
             f"{proof}."
         ),
         status="yes" if not crossing else "in part",
@@ -103,7 +104,10 @@ def _changes(study: StudyRecords) -> Item:
     )
     return Item(
         what="What each arm changes against the baseline; more than one factor is flagged",
-        value=f"Fields of the network, recipe and folds the same for all: {listed or 'one arm'}.{flag}",
+        value=(
+            "Fields of the network (recipe and folds are the same for all): "
+            f"{listed or 'one arm'}.{flag}"
+        ),
         status="yes",
     )
 
@@ -224,7 +228,7 @@ def _ranking(study: StudyRecords) -> Item:
         return Item(
             what=what,
             value=(
-                f"Section Ranking stability, other aggregations only: {groups} groups are too few to be "
+                f"Section Ranking stability, other aggregations only: {counted(groups, 'group')}, too few to be "
                 "drawn from."
             ),
             status="in part",
@@ -279,7 +283,7 @@ def _provenance(study: StudyRecords) -> Item:
         what="Provenance: revision, versions, command, hashes, dates, hours",
         value=(
             f"Section Provenance: revision {', '.join(revisions) or 'not available: not in a checkout'}; "
-            f"{len(study.invocations)} starts with their commands; {hours:.2f} hours in all."
+            f"{counted(len(study.invocations), 'start')} of the command; {hours:.2f} hours in all."
         ),
         status="yes" if revisions else "in part",
     )

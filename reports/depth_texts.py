@@ -65,7 +65,10 @@ def _curve_line(
         cells.words(_name(best)),
         cells.words(_name(enough)),
         cells.difference(
-            apart["delta_best"], digits, limits=(apart["delta_low"], apart["delta_high"])
+            apart["delta_best"],
+            digits,
+            limits=(apart["delta_low"], apart["delta_high"]),
+            bound=1.0,
         )
         if apart
         else cells.blank(),
@@ -102,7 +105,7 @@ def _curve_notes() -> tuple[str, ...]:
 
 
 def depth_verdict(rows: pd.DataFrame) -> list[str]:
-    """The answer: one sentence a family over all data sets, then one a curve."""
+    """The answer: one sentence a curve; with several data sets, one a family over all comes first."""
     digits = cells.num_decimals(rows)
     curves = [
         (str(data), str(family), curve)
@@ -113,7 +116,9 @@ def depth_verdict(rows: pd.DataFrame) -> list[str]:
         f"{', '.join(_short(data, curve) for data, own, curve in curves if own == family)}."
         for family in rows["family"].unique()
     ]
-    return [*summary, *(_sentence(data, family, curve, digits) for data, family, curve in curves)]
+    sentences = [_sentence(data, family, curve, digits) for data, family, curve in curves]
+    # Of one data set the sentence of the curve says it, with what it rests on.
+    return [*summary, *sentences] if len(set(rows["data"])) > 1 else sentences
 
 
 def _short(data: str, curve: pd.DataFrame) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
 from reports.comparison import moments
+from reports.price import counted_cost
 from reports.records import StudyRecords
 from reports.scores import fold_scores, output_cases, scored_folds
-from unetpp.budget import count_parameters
-from unetpp.grid import prune_to_head
 from unetpp.spec import GridSpec
 
 
@@ -49,8 +46,7 @@ def head_rows(study: StudyRecords) -> pd.DataFrame:
 def head_cost(study: StudyRecords, arm_name: str, output: str) -> dict[str, float]:
     """`num_parameters` and `macs` of the network that yields `output` alone; NaN where unknown.
 
-    From the timed network where there is one. Else parameters follow from the spec in closed
-    form, for the plain encoder only.
+    From the timed network where there is one, else in closed form (the plain encoder only).
     """
     arm, timed = study.arm(arm_name), study.latencies
     timed = timed[(timed["arm"] == arm_name) & (timed["output"] == output)]
@@ -58,7 +54,4 @@ def head_cost(study: StudyRecords, arm_name: str, output: str) -> dict[str, floa
         return {name: float(timed[name].iloc[0]) for name in ("num_parameters", "macs")}
     if output == "mean":
         return {"num_parameters": float(arm.num_parameters), "macs": float(arm.macs)}
-    spec = GridSpec.from_json(arm.spec)
-    known = spec.encoder.name == "plain"
-    parameters = count_parameters(prune_to_head(spec, int(output[1:]))) if known else math.nan
-    return {"num_parameters": float(parameters), "macs": math.nan}
+    return counted_cost(arm, GridSpec.from_json(arm.spec), output)

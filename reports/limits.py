@@ -13,6 +13,8 @@ from reports.notes import unit_name
 from reports.rank_stability import spread
 from reports.records import StudyRecords
 from reports.scores import primary_cases
+from reports.statistics import FEWEST_GROUPS
+from reports.writers import counted
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
 
@@ -59,7 +61,7 @@ def _folds(study: StudyRecords) -> str:
     if runs >= 5:
         return ""
     return (
-        f"Only {runs} runs an arm: intervals over runs are wide, and a difference has to be large to be "
+        f"Only {counted(runs, 'run')} an arm: intervals over runs are wide, and a difference has to be large to be "
         "seen."
     )
 
@@ -68,7 +70,7 @@ def _missing(study: StudyRecords) -> str:
     if not study.missing:
         return ""
     return (
-        f"{len(study.missing)} of {study.num_runs} runs are missing: arms are compared over the runs "
+        f"{len(study.missing)} of {counted(study.num_runs, 'run')} are missing: arms are compared over the runs "
         "that both have, and their means are not of the same cases."
     )
 
@@ -77,9 +79,12 @@ def _groups(study: StudyRecords) -> str:
     number = int(primary_cases(study)["group"].nunique())
     if number >= _MANY_GROUPS:
         return ""
+    few = f"{counted(number, 'independent group')} (unit: {unit_name(study)})"
+    if number < FEWEST_GROUPS:
+        return f"{few}: with fewer than {FEWEST_GROUPS} nothing is said of new cases beyond these."
     return (
-        f"{number} independent groups (unit: {unit_name(study)}): with fewer than {_MANY_GROUPS} the "
-        "intervals over new cases are too narrow rather than too wide."
+        f"{few}: with fewer than {_MANY_GROUPS} the intervals over new cases are too narrow rather "
+        "than too wide."
     )
 
 
@@ -90,7 +95,7 @@ def _divided(study: StudyRecords) -> str:
     if not number:
         return ""
     return (
-        f"{number} of {len(folds)} groups have cases in several folds: networks were scored on cases "
+        f"{number} of {counted(len(folds), 'group')} {'has' if number == 1 else 'have'} cases in several folds: networks were scored on cases "
         "that resemble cases they were trained on, so that the scores are too good for new groups."
     )
 
@@ -130,7 +135,7 @@ def _epochs(study: StudyRecords) -> str:
         return ""
     arm, most = str(gained.idxmax()), float(gained.max())
     return (
-        f"Training was short ({epochs} epochs): over its last fifth the held-out Dice still rose by up to "
+        f"Training was short ({counted(epochs, 'epoch')}): over its last fifth the held-out Dice still rose by up to "
         f"{most:.3f} ({study.titles[arm]}), so that longer training may order the arms differently."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from reports.records import StudyRecords, machine_line
+from reports.writers import counted
 from unetpp.recipe import Augmentation, TrainRecipe
 from unetpp.spec import GridSpec
 
@@ -29,7 +30,7 @@ def data_summary(study: StudyRecords) -> list[tuple[str, str]]:
     return [
         ("Data set", str(data["name"])),
         ("What it is", str(data["description"])),
-        ("Cases", f"{data['num_cases']} in {data['num_groups']} groups"),
+        ("Cases", f"{data['num_cases']} in {counted(int(data['num_groups']), 'group')}"),
         (
             "Image",
             (f"{data['size']}, {channels} channel{'s' if channels != 1 else ''}"),
@@ -177,7 +178,7 @@ def _training(recipe: TrainRecipe, weighing: str) -> str:
     elif recipe.encoder_rate != 1:
         start += f" (the encoder at {recipe.encoder_rate:g} times the learning rate)"
     return (
-        f"Every network was trained {start} for {recipe.epochs} epochs in batches of "
+        f"Every network was trained {start} for {counted(recipe.epochs, 'epoch')} in batches of "
         f"{recipe.batch_size} with Adam, decoupled weight decay {recipe.weight_decay:g}, and a "
         f"one-cycle learning rate with peak {recipe.learning_rate:g}, in {recipe.precision}. The "
         f"loss is {_LOSSES[recipe.loss]}{weighing}."

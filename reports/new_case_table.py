@@ -35,7 +35,8 @@ def new_cases_table(study: StudyRecords, table: CaseTable) -> Table | None:
                 cells.probability(row["p"] if row["p_floor"] < ALPHA else math.nan),
                 cells.probability(row["p_holm"]),
                 cells.number(row["d_z"], 2),
-                cells.number(row["rank_biserial"], 2),
+                # Of one group it is 1 or -1, whatever the difference.
+                cells.number(row["rank_biserial"] if row["num_groups"] > 1 else math.nan, 2),
                 cells.share(row["share_worse"]),
             )
         )

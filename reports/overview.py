@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ from reports.records import incomplete_line
 from reports.sections.datasets import dataset_table
 from reports.sources import Source, Sources
 from reports.verdict import verdict
+from reports.voxels import in_voxels, point_word
 from reports.writers import p_value
 from unetpp.errors import UserError
 
@@ -44,8 +45,17 @@ def _ranks_plot(study: str) -> Plot[Ranking]:
     )
 
 
-def overview_chapter(sources: Sources, folder: Path) -> Chapter:
-    """What is in the report, and for every study on several data sets what they say together."""
+def overview_chapter(
+    sources: Sources, folder: Path, *, answers: Mapping[str, str] | None = None
+) -> Chapter:
+    """What is in the report, and for every study on several data sets what they say together.
+
+    Args:
+        sources: what was found.
+        folder: for the figures.
+        answers: by `Source.name`, the first sentence of its chapter; where there is none, that of
+            the general comparison stands.
+    """
     by_study: dict[str, list[Source]] = {}
     for source in sources.found:
         by_study.setdefault(source.study.manifest.study, []).append(source)
@@ -63,13 +73,13 @@ def overview_chapter(sources: Sources, folder: Path) -> Chapter:
         title="Overview",
         question=next(iter(questions)) if len(questions) == 1 else "",
         loud=(*sources.left_out, *loud),
-        verdict=tuple(_answers(by_study)),
+        verdict=tuple(_answers(by_study, answers or {})),
         limits=_limits(joined),
         sections=tuple(sections),
     )
 
 
-def _answers(by_study: dict[str, list[Source]]) -> Iterator[str]:
+def _answers(by_study: dict[str, list[Source]], answers: Mapping[str, str]) -> Iterator[str]:
     """The first sentence of every chapter that trained, or what curves of depth say together."""
     for name, found in by_study.items():
         trained = [source for source in found if source.study.manifest.trains]
@@ -78,7 +88,8 @@ def _answers(by_study: dict[str, list[Source]]) -> Iterator[str]:
             yield from depth_verdict(depths)
             continue
         for source in trained:
-            yield f"{name} on {source.data}: {verdict(source.study)[0]}"
+            answer = answers.get(source.name) or verdict(source.study)[0]
+            yield f"{name} on {source.data}: {answer}"
 
 
 def _limits(joined: dict[str, list[Source]]) -> tuple[str, ...]:
@@ -95,9 +106,16 @@ def _limits(joined: dict[str, list[Source]]) -> tuple[str, ...]:
 
 
 def _contents(sources: Sequence[Source]) -> Section:
-    heads = ("Study", "Data", "Arms", "Runs", "Finished")
+    heads = ("Study", "Data", "Question", "Arms", "Runs", "Finished")
     raw = [
-        (s.study.manifest.study, s.data, len(s.study.arms), _promised(s), len(s.study.runs))
+        (
+            s.study.manifest.study,
+            s.data,
+            s.study.manifest.question,
+            len(s.study.arms),
+            _promised(s),
+            len(s.study.runs),
+        )
         for s in sources
     ]
     return Section(
@@ -108,14 +126,17 @@ def _contents(sources: Sequence[Source]) -> Section:
                 name="contents",
                 title="Studies and data sets",
                 columns=tuple(
-                    Column(title=head, align="left" if place < 2 else "right")
+                    Column(
+                        title=head,
+                        align="left" if place < 3 else "right",
+                        narrow=head != "Question",
+                    )
                     for place, head in enumerate(heads)
                 ),
                 rows=tuple(
                     (
-                        Cell(text=row[0]),
-                        Cell(text=row[1]),
-                        *(Cell(text=str(number), value=float(number)) for number in row[2:]),
+                        *(Cell(text=text) for text in row[:3]),
+                        *(Cell(text=str(number), value=float(number)) for number in row[3:]),
                     )
                     for row in raw
                 ),
@@ -133,11 +154,13 @@ def _promised(source: Source) -> int:
 def _data(sources: Sequence[Source]) -> Section:
     """Table II of the paper: every data set once."""
     once = {source.study.manifest.dataset_hash: source for source in sources}
-    return Section(
+    section = Section(
         name="data",
         title="The data sets",
         tables=(dataset_table([source.study for source in once.values()]),),
     )
+    volumes = all(point_word(source.study) == "voxel" for source in once.values())
+    return in_voxels(section) if volumes else section
 
 
 def _joined(name: str, sources: Sequence[Source], folder: Path) -> Section:

@@ -111,11 +111,14 @@ def _cost(study: StudyRecords, arm: ArmEntry, output: str) -> dict[str, float]:
             "num_rounds": len(timed),
         }
     times = dict.fromkeys(("milliseconds", "milliseconds_q25", "milliseconds_q75"), math.nan)
-    return {**_counted_cost(arm, spec, output), **times, "num_rounds": 0}
+    return {**counted_cost(arm, spec, output), **times, "num_rounds": 0}
 
 
-def _counted_cost(arm: ArmEntry, spec: GridSpec, output: str) -> dict[str, float]:
-    """In closed form; what a timm or own encoder costs at a shallower head is not known."""
+def counted_cost(arm: ArmEntry, spec: GridSpec, output: str) -> dict[str, float]:
+    """`num_parameters` and `macs` of an arm pruned to an output, in closed form.
+
+    NaN for a shallower head of a timm or own encoder, whose price is not known.
+    """
     if len(spec.heads) == 1:
         return {"num_parameters": float(arm.num_parameters), "macs": float(arm.macs)}
     if spec.encoder.name != "plain":

@@ -17,6 +17,10 @@ PRUNING_LIMITS = (
     "This shows Dice and price of these networks on this machine. It does not show latencies "
     "elsewhere, nor that networks which no test tells apart are equal."
 )
+UNTIMED_LIMITS = (
+    "This shows Dice and counted price of these networks. No latencies were taken; nor does it show "
+    "that networks which no test tells apart are equal."
+)
 
 
 def pruning_sentences(
@@ -41,7 +45,9 @@ def _head_sentence(study: StudyRecords, row: Mapping[Hashable, Any]) -> str:
     shares = {"parameters": row["saved_parameters"], "time": row["saved_time"]}
     parts = [f"{100 * v:.1f} % of the {name}" for name, v in shares.items() if not math.isnan(v)]
     saves = f"saves {' and '.join(parts)} and " if parts else ""
-    limits = [signed(row[name], digits) for name in ("delta_low", "delta_high")]
+    # Beyond 1 no difference of two scores lies.
+    ends = (max(row["delta_low"], -1.0), min(row["delta_high"], 1.0))
+    limits = [signed(end, digits) for end in ends]
     interval = "" if math.isnan(row["delta_low"]) else f" (95 % interval {' to '.join(limits)})"
     test = "; without two runs there is no test"
     if not math.isnan(row["p_holm"]):

@@ -170,12 +170,12 @@ def study_names(folder: Path) -> list[str]:
 
 
 def incomplete_line(study: StudyRecords) -> str | None:
-    """The loud line of an interrupted study, or None when nothing is missing."""
+    """The loud line of an interrupted study, or None when nothing is missing; folds count from 1."""
     if not study.missing:
         return None
     several = study.manifest.num_seeds > 1
     named = ", ".join(
-        f"{study.titles[arm]} fold {fold}{f' seed {seed}' if several else ''}"
+        f"{study.titles[arm]} fold {fold + 1}{f' seed {seed}' if several else ''}"
         for arm, seed, fold in study.missing
     )
     promised = study.num_runs

@@ -18,6 +18,7 @@ from reports.records import StudyRecords, most_nested, same_grid
 from reports.scores import judged_scores
 from reports.statistics import ResampledT, corrected_resampled_t
 from reports.statistics.cases import bca, mean_sums, resample
+from reports.writers import counted
 
 _Row = dict[Hashable, Any]
 
@@ -105,7 +106,7 @@ def _new_cases(gains: NDArray[np.float64], groups: NDArray[np.object_], digits: 
     return [
         (
             f"On new cases these trained networks are {_above(found.value, digits)} it, 95 % interval "
-            f"{_limits(found.low, found.high, digits)} over {found.n} groups, which {zero} "
+            f"{_limits(found.low, found.high, digits)} over {counted(found.n, 'group')}, which {zero} "
             "zero; of networks trained again this says nothing."
         )
     ]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from reports.document import Cell, Column, Document, Table
 from reports.escaping import csv_text, escape_latex, escape_markdown, plain
 from reports.terminal import TERMINAL_WIDTH, Strip, text_page
 
 __all__ = [
-    "TERMINAL_WIDTH", "billions", "csv", "csv_text", "escape_latex", "escape_markdown", "latex",
+    "TERMINAL_WIDTH", "billions", "counted", "csv", "csv_text", "escape_latex", "escape_markdown", "latex",
     "legend", "markdown", "markdown_table", "millions", "p_value", "printed_width", "signed", "table_files",
     "terminal",
 ]  # fmt: skip
@@ -46,6 +47,11 @@ def p_value(p: float) -> str:
     return _NONE if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 group, 1,204 groups; the plural of `noun` takes an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def signed(value: float, digits: int) -> str:
     """With its sign; "n/a" for NaN."""
     if math.isnan(value):
@@ -65,11 +71,11 @@ def legend(table: Table, *, best: str = "Bold", second: str = "underlined") -> l
     """The sentences that explain the marks and abbreviations that occur in the table.
 
     Args:
-        table: whose cells are looked at.
+        table: whose cells are looked at; only the columns that are printed.
         best: how the writer marks the best of a column.
         second: how it marks the second.
     """
-    cells = list(_cells(table))
+    cells = [cell for row in table.rows for cell in row]
     ranks, marks = {cell.rank for cell in cells}, {cell.mark for cell in cells}
     lines: list[str] = []
     if 1 in ranks:
@@ -86,13 +92,25 @@ def terminal(table: Table) -> str:
     `narrow` are left out, long names are folded, and a table that is still too wide is printed in
     parts that repeat its first column. No digit is ever cut.
     """
+    shown = _narrow(table)
+    strips = [
+        _strip(column, [row[k] for row in shown.rows]) for k, column in enumerate(shown.columns)
+    ]
+    # Nothing is bold here: what a note calls so bears a star.
+    notes = [re.sub(r"\bBold:", "*:", note) for note in table.notes]
+    notes = [re.sub(r"\bin bold\b", "with a star", note) for note in notes]
+    lines = (*legend(shown, best="*", second="°"), *notes)
+    return text_page(plain(table.title), strips, [plain(line) for line in lines])
+
+
+def _narrow(table: Table) -> Table:
+    """The table with the columns that 80 letters have room for, so that no other is explained."""
     kept = [k for k, column in enumerate(table.columns) if k == 0 or column.narrow]
-    strips = [_strip(table.columns[k], [row[k] for row in table.rows]) for k in kept]
-    cells = [row[k] for row in table.rows for k in kept]
-    lines = legend(table, best="*", second="°")
-    if any(cell.strong and cell.rank != 1 for cell in cells):
-        lines.append("*: also what is bold on the page.")
-    return text_page(plain(table.title), strips, [plain(note) for note in (*lines, *table.notes)])
+    return replace(
+        table,
+        columns=tuple(table.columns[k] for k in kept),
+        rows=tuple(tuple(row[k] for k in kept) for row in table.rows),
+    )
 
 
 def _strip(column: Column, cells: Sequence[Cell]) -> Strip:
@@ -245,11 +263,6 @@ def table_files(document: Document) -> dict[str, str]:
             (".tex", latex(table, label=f"{chapter.name}-{table.name}")),
         )
     }
-
-
-def _cells(table: Table) -> Iterator[Cell]:
-    for row in table.rows:
-        yield from row
 
 
 def _title(column: Column) -> str:

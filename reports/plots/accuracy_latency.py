@@ -52,7 +52,7 @@ class _Line:
 
 
 def draw_accuracy_latency(study: StudyRecords, data: pd.DataFrame) -> Figure:
-    """One line through the heads of each deep-supervised arm; open marks: plain U-Nets."""
+    """One line through the heads of each deep-supervised arm; open marks: plain networks."""
     cost = str(data["cost"].iloc[0])
     title, unit = _AXIS[cost]
     data = data.assign(x=unit * data[cost])
@@ -146,7 +146,7 @@ def _name(axes: Axes, x: float, y: float, row: dict, colour: str, line: _Line) -
     below = line.is_plain
     axes.annotate(
         text, (x, y), ha="left" if below else "right", va="top" if below else "bottom",
-        xytext=(4, -4) if below else (-4, 4), textcoords="offset points", fontsize=7.5,
+        xytext=(4, -4) if below else (-4, 4), textcoords="offset points", fontsize=8,
         color=colour, zorder=5,
     )  # fmt: skip
 
@@ -216,7 +216,7 @@ def caption(study: StudyRecords, data: pd.DataFrame) -> str:
         "that is some network costs no more and the paired 95 % interval of its lead in Dice leaves "
         "out 0. ≈: some network costs no more and has a higher mean, but no such interval leaves "
         "out 0. These intervals are not corrected for the number of pairs. Area of a disc: "
-        "parameters. Open marks: plain U-Nets. The mean of several heads is no stand-alone network "
+        "parameters. Open marks: plain networks, without nesting. The mean of several heads is no stand-alone network "
         "and is not drawn."
     )
 

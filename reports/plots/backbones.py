@@ -90,7 +90,7 @@ def _bridges(axes: Axes, data: pd.DataFrame, encoders: list[str], shifts: dict[s
             )  # fmt: skip
             axes.text(
                 sum(ends) / 2, height + 0.22 * step, bridge_text(row["p_holm"]), ha="center",
-                va="bottom", fontsize=7,
+                va="bottom", fontsize=8,
             )  # fmt: skip
             height += step
         top = max(top, height + 0.3 * step)

@@ -208,7 +208,7 @@ def draw_both_losses(study: StudyRecords, frame: pd.DataFrame) -> Figure:
     for row in frame.loc[away.nlargest(_NAMED).index].to_dict("records"):
         axes.annotate(
             short(row["edge"]), (row["cut_loss"], row["trained_loss"]), xytext=(3, 3),
-            textcoords="offset points", fontsize=6,
+            textcoords="offset points", fontsize=8,
         )  # fmt: skip
     axes.set_xlabel("Dice lost, taken out")
     axes.set_ylabel("Dice lost, trained without")

@@ -82,7 +82,7 @@ def _draw_panels(panels: Sequence[tuple[str, GridParts]], depth: int) -> Figure:
         axes.set_title(_folded(title), fontsize=8, pad=2)
     figure.legend(
         handles=[h for h in legend_of(*dict(panels).values()) if h.get_label() != "empty place"],
-        loc="outside lower center", ncols=3 if columns < _COLUMNS else 6, fontsize=7.5,
+        loc="outside lower center", ncols=3 if columns < _COLUMNS else 6, fontsize=8,
         handlelength=2, columnspacing=1.2,
     )  # fmt: skip
     return figure

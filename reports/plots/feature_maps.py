@@ -63,7 +63,7 @@ def draw_feature_maps(study: StudyRecords, frame: pd.DataFrame) -> Figure:
         _draw_case(grid[:, 0], kept, number)
         for row, arm in enumerate(arms):
             grid[row, 0].text(
-                -0.12, 0.5, study.titles[arm], rotation=90, ha="center", va="center", fontsize=7.5,
+                -0.12, 0.5, study.titles[arm], rotation=90, ha="center", va="center", fontsize=8,
                 transform=grid[row, 0].transAxes,
             )  # fmt: skip
         for place, (case, arm) in enumerate(zip(kept.cases, kept.arms, strict=True)):
@@ -77,10 +77,10 @@ def _draw_case(column: NDArray[np.object_], kept: FeatureMaps, number: int) -> N
     """Image and truth one below the other; with a single row, the truth's outline on the image."""
     image, mask = kept.images[number], kept.masks[number] > 0
     column[0].imshow(image, interpolation="nearest")
-    column[0].set_title("image", fontsize=7, pad=2)
+    column[0].set_title("image", fontsize=8, pad=2)
     if len(column) > 1:
         column[1].imshow(mask, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        column[1].set_title("truth", fontsize=7, pad=2)
+        column[1].set_title("truth", fontsize=8, pad=2)
     elif mask.any() and not mask.all():
         column[0].contour(mask.astype(np.float64), levels=[0.5], colors="#E69F00", linewidths=0.8)
 
@@ -94,7 +94,7 @@ def _draw_map(axes: Axes, kept: FeatureMaps, frame: pd.DataFrame, place: int) ->
     )  # fmt: skip
     follows = "n/a" if np.isnan(row["follows"]) else f"{row['follows']:.2f}"
     name = f"$X^{{0,{row['column']}}}$"
-    axes.set_title(f"{name}: {follows}", fontsize=7, pad=2)
+    axes.set_title(f"{name}: {follows}", fontsize=8, pad=2)
 
 
 def caption(study: StudyRecords, frame: pd.DataFrame) -> str:

@@ -45,7 +45,7 @@ def draw_flow(study: StudyRecords, frame: pd.DataFrame) -> Figure:
     """A panel an arm: nodes down, level by level; epochs across; colour on a log scale."""
     arms = list(frame["arm"].unique())
     most = max(frame[frame["arm"] == arm]["node"].nunique() for arm in arms)
-    figure = Figure(figsize=(min(7, 1.4 + 1.9 * len(arms)), 1.1 + 0.16 * most))
+    figure = Figure(figsize=(min(7, 1.4 + 1.9 * len(arms)), 1.1 + 0.165 * most))
     panels = figure.subplots(1, len(arms), squeeze=False)[0]
     norm = LogNorm(frame["value"].min(), max(frame["value"].max(), frame["value"].min() * 1.001))
     drawn = None
@@ -54,7 +54,7 @@ def draw_flow(study: StudyRecords, frame: pd.DataFrame) -> Figure:
         table = own.pivot_table(index="node", columns="epoch", values="value", dropna=False)
         epochs = [int(str(epoch)) for epoch in table.columns]
         drawn = axes.imshow(table.to_numpy(), norm=norm, aspect="auto", interpolation="nearest")
-        axes.set_yticks(range(len(table)), [short_node(str(n)) for n in table.index], fontsize=6.5)
+        axes.set_yticks(range(len(table)), [short_node(str(n)) for n in table.index], fontsize=8)
         step = max(1, math.ceil(len(epochs) / 5))
         axes.set_xticks(range(0, len(epochs), step), [str(e) for e in epochs[::step]])
         axes.grid(visible=False)

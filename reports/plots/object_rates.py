@@ -13,6 +13,7 @@ from reports.plots.object_size import nested_arms, pixel_range, size_groups
 from reports.plots.palette import looks
 from reports.records import StudyRecords
 from reports.statistics.cases import bca, gaps, mean_sums, resample
+from reports.voxels import point_word
 
 # An object is found when its IoU with its partner is above this.
 FOUND = 0.5
@@ -124,7 +125,7 @@ def draw_object_rates(study: StudyRecords, frame: pd.DataFrame) -> Figure:
         ]
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_ylim(-0.03, 1.03)
-        axes.set_xlabel("pixels of the object")
+        axes.set_xlabel(f"{point_word(study)}s of the object")
         axes.set_ylabel(title)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))

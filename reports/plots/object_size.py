@@ -20,6 +20,7 @@ from reports.plots.palette import Look, looks
 from reports.records import StudyRecords, num_in_edges
 from reports.scores import primary_cases
 from reports.statistics import FEWEST_GROUPS, holm
+from reports.voxels import point_word
 
 # As many groups as the paper has, where there are cases enough for a test in each.
 _NUM_GROUPS = 7
@@ -118,12 +119,13 @@ def draw_size_cases(study: StudyRecords, frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 4.2))
     above, below = figure.subplots(2, 1, height_ratios=(1, 2.2))
     _draw_histogram(above, frame[frame["arm"] == arms[0]])
+    above.set_xlabel(f"{point_word(study)}s of the reference")
     _draw_boxes(below, frame, arms, look)
     _draw_stars(below, gains, arms)
     ranges = frame.groupby("size_group")["size"].agg(["min", "max"]).astype(int)
     names = [f"{low:,}\nto {high:,}" for low, high in ranges.to_numpy()]
     below.set_xticks(range(len(names)), names)
-    below.set_xlabel("pixels of the reference, group by group")
+    below.set_xlabel(f"{point_word(study)}s of the reference, group by group")
     below.set_ylabel("Dice per case")
     below.grid(visible=False, axis="x")
     figure.legend(
@@ -149,7 +151,6 @@ def _draw_histogram(axes: Axes, base: pd.DataFrame) -> None:
     for _, part in base.groupby("size_group"):
         if part["size"].min() > low:
             axes.axvline(part["size"].min(), color="#222222", linestyle=(0, (3, 3)), linewidth=0.8)
-    axes.set_xlabel("pixels of the reference")
     axes.set_ylabel("cases")
 
 

@@ -59,14 +59,14 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(side * num_columns, 0.75 + (side * height / width + 0.33) * num_rows))
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.01, wspace=0.01, hspace=0.0)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
-    letters = max(40, int(side * num_columns * 15))
+    letters = max(40, int(side * num_columns * 14))
     scores = data.set_index(["case", "arm"])["dice"]
     for n, (case, reason) in enumerate(zip(shown.case_ids, shown.reasons, strict=True)):
         image, truth = shown.images[n], shown.masks[n]
         _picture(grid[n][0], image)
         _picture(grid[n][1], _tinted(image, truth, truth))
         _outline(grid[n][1], truth > 0)
-        _name_row(grid[n][0], textwrap.shorten(f"{case}: {reason}", letters, placeholder=" ..."))
+        _name_row(grid[n][0], _row_title(case, reason, letters))
         for a, arm in enumerate(shown.arms):
             axes, found = grid[n][2 + a], shown.predictions[n, a]
             _picture(axes, _tinted(image, truth, found))
@@ -74,13 +74,13 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
             _outline(axes, found > 0, predicted=True)
             score = float(scores[case, arm])
             text = "both empty" if np.isnan(score) else f"Dice {score:.3f}"
-            axes.set_xlabel(text, fontsize=7, labelpad=1.5)
+            axes.set_xlabel(text, fontsize=8, labelpad=1.5)
     heads = ["image", "reference", *(study.titles[arm] for arm in shown.arms)]
-    letters = max(8, int(side * 14))
+    letters = max(8, int(side * 13))
     for axes, head in zip(grid[0], heads, strict=True):
         axes.annotate(
             textwrap.fill(head, letters), (0.5, 1), xytext=(0, 14), xycoords="axes fraction",
-            textcoords="offset points", ha="center", va="bottom", fontsize=7.5,
+            textcoords="offset points", ha="center", va="bottom", fontsize=8,
         )  # fmt: skip
     figure.legend(
         handles=_legend(), loc="outside lower center", ncols=5 if side * num_columns > 5 else 3
@@ -88,12 +88,19 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
     return figure
 
 
+def _row_title(case: str, reason: str, letters: int) -> str:
+    """Case and reason in so many letters: a long name loses its end, as the table has it whole."""
+    room = max(12, letters - len(reason) - 2)
+    name = case if len(case) <= room else f"{case[: room - 4].rstrip()} ..."
+    return textwrap.shorten(f"{name}: {reason}", letters, placeholder=" ...")
+
+
 def _name_row(axes: Axes, text: str) -> None:
     """Why this case, across the row: it may not enter the layout, so a blank title keeps its room."""
-    axes.set_title(" ", fontsize=7, pad=4)
+    axes.set_title(" ", fontsize=8, pad=4)
     name = axes.annotate(
         text, (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points",
-        fontsize=7, weight="bold",
+        fontsize=8, weight="bold",
     )  # fmt: skip
     name.set_in_layout(False)
 

@@ -60,14 +60,16 @@ def _draw_heads(axes: Axes, heads: pd.DataFrame, name: str, look: Look) -> None:
     beside = None
     if name == "saved_time":
         beside = [x - known["saved_time_low"], known["saved_time_high"] - x]
+    # Beyond 1 no difference of two scores lies.
+    low, high = known["delta_low"].clip(lower=-1), known["delta_high"].clip(upper=1)
     axes.errorbar(
-        x, y, xerr=beside, yerr=[y - known["delta_low"], known["delta_high"] - y], fmt="none",
+        x, y, xerr=beside, yerr=[y - low, high - y], fmt="none",
         ecolor=look.colour, elinewidth=1.2, capsize=2.5, alpha=0.8, zorder=2,
     )  # fmt: skip
     for output, left, up in zip(known["output"], x, y, strict=True):
         axes.annotate(
             output, (left, up), xytext=(-4, -4), textcoords="offset points", ha="right", va="top",
-            fontsize=7.5, color=look.colour,
+            fontsize=8, color=look.colour,
         )  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def draw_gap_lines(study: StudyRecords, frame: pd.DataFrame) -> Figure:
                 style, ordered = look[str(arm)], rows.sort_values("epoch")
                 _line(axes, ordered, style.colour, style.dash, style.marker, style.title)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-        row[0].set_ylabel(MEASURES[measure], fontsize=7.5)
+        row[0].set_ylabel(MEASURES[measure], fontsize=8)
     for axes, level in zip(grid[0], levels, strict=True):
         axes.set_title(f"level {level}")
     figure.supxlabel("epoch", fontsize=9)

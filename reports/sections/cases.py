@@ -51,7 +51,7 @@ class ChosenCases:
 
     Attributes:
         rows: one row a case (and class), lowest first, then the median and the best: why, case,
-            label, group, fold, reference (pixels), mean, worst_arm, lowest, best_arm, highest, then
+            label, group, fold (from 0), reference (pixels), mean, worst_arm, lowest, best_arm, highest, then
             `dice_<arm>` for every arm.
         num_cases: that every arm has a score of; the others cannot be chosen.
     """
@@ -115,9 +115,9 @@ def _table(study: StudyRecords, chosen: ChosenCases) -> Table:
             Column(title="Fold", narrow=False),
             Column(title="Pixels", explained="pixels of the reference"),
             Column(title="Mean Dice", better="higher", explained="over the arms"),
-            Column(title="Lowest", explained="and the arm that has it"),
-            Column(title="by", align="left", narrow=False),
-            Column(title="Highest", explained="and the arm that has it"),
+            Column(title="Lowest", explained="of the arms"),
+            Column(title="by", align="left", narrow=False, explained="the arm that has it"),
+            Column(title="Highest", explained="of the arms"),
             Column(title="by", align="left", narrow=False),
         ),
         rows=tuple(
@@ -142,7 +142,7 @@ def _line(study: StudyRecords, row: dict, *, several: bool, grouped: bool) -> tu
         cells.words(str(row["case"])),
         *([cells.words(notes.class_name(study, int(row["label"])))] if several else []),
         *([cells.words(str(row["group"]))] if grouped else []),
-        cells.count(row["fold"]),
+        cells.count(row["fold"] + 1),
         cells.count(row["reference"]),
         cells.number(row["mean"], 3),
         cells.number(row["lowest"], 3),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from reports import cells
 from reports.comparison import ALPHA
+from reports.depth import plain_depths
 from reports.document import Cell, Column, Section, Table
 from reports.embedding import embedding_rows
 from reports.figures import Plot, save_figure
@@ -20,6 +21,7 @@ from reports.plots import embedded_vs_isolated
 from reports.records import StudyRecords
 from reports.writers import p_value, signed
 
+_NAME = "embedded_vs_isolated"
 _COLUMNS = (
     Column(title="Depth", align="left"),
     Column(title="Params", better="lower"),
@@ -40,21 +42,29 @@ _PLOT: Plot[StudyRecords] = Plot(
 def section(study: StudyRecords, folder: Path) -> Section | None:
     """Table and figure of a study that trained at least two depths both ways; else None.
 
+    None too where another study's section on pruning holds the same comparisons already.
+
     Args:
         study: whose records.
         folder: for the figure.
     """
     rows = embedding_rows(study)
-    if rows.empty:
+    if rows.empty or (study.manifest.study != _NAME and _told_by_pruning(study, rows)):
         return None
     return Section(
-        name="embedded_vs_isolated",
+        name=_NAME,
         title="Embedded and isolated training",
         paragraphs=(_ABOUT,),
         answer=_answer(rows),
         tables=(embedding_table(study, rows),),
         figures=(save_figure(_PLOT, study, folder),),
     )
+
+
+def _told_by_pruning(study: StudyRecords, rows: pd.DataFrame) -> bool:
+    """Whether all rivals are the plain networks that every pruned one is compared with anyway."""
+    plain = plain_depths(study)
+    return len(plain) > 1 and set(rows["isolated"]) <= {arm.name for arm in plain.values()}
 
 
 _ABOUT = (
@@ -131,6 +141,8 @@ def _line(
         cells.words(name),
         cells.parameters(row["num_parameters"]),
         *scores,
-        cells.difference(row["delta_dice"], digits, limits=(row["delta_low"], row["delta_high"])),
+        cells.difference(
+            row["delta_dice"], digits, limits=(row["delta_low"], row["delta_high"]), bound=1.0
+        ),
         cells.probability(row["p_holm"]),
     )

@@ -94,7 +94,7 @@ def _verdict(study: StudyRecords, ratios: pd.DataFrame) -> list[str]:
             if tested:
                 parts.append(
                     f"at the {moment} (epoch {rows['epoch'].iloc[0]}) {more} of {tested} nodes get "
-                    f"significantly more gradient, {less} less{_extreme(rows)}"
+                    f"significantly more gradient, {less} less{_extreme(told)}"
                 )
         title = f"{study.titles[str(deep)]} against {study.titles[str(bare)]}"
         lines.append(
@@ -103,8 +103,11 @@ def _verdict(study: StudyRecords, ratios: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _extreme(rows: pd.DataFrame) -> str:
-    far = rows.iloc[int(np.abs(np.log(rows["ratio"].to_numpy())).argmax())]
+def _extreme(told: pd.DataFrame) -> str:
+    """The node that differs most, of those that the test tells from 1."""
+    if told.empty:
+        return ""
+    far = told.iloc[int(np.abs(np.log(told["ratio"].to_numpy())).argmax())]
     return f" (farthest from 1: {far['node']}, {_short(far['ratio'])})"
 
 

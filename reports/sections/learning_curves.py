@@ -94,6 +94,9 @@ def ending_table(study: StudyRecords, rows: pd.DataFrame) -> Table:
     named = rows.rename(columns={"change_low": "delta_low", "change_high": "delta_high"})
     digits = cells.num_decimals(named)
     family = int(rows["p"].notna().sum())
+    # One seed has no spread: its column, the last, would be empty.
+    seeds = study.manifest.num_seeds > 1
+    kept = len(_COLUMNS) if seeds else len(_COLUMNS) - 1
     test = (
         "Change: least-squares slope of the held-out Dice over the last quarter of the epochs, run "
         f"by run, times the length of that quarter. Brackets: {interval_words(study)}. Holm p: "
@@ -102,8 +105,8 @@ def ending_table(study: StudyRecords, rows: pd.DataFrame) -> Table:
     return Table(
         name="learning_curves",
         title="How the curves end",
-        columns=_COLUMNS,
-        rows=tuple(_line(study, row, digits) for row in rows.to_dict("records")),
+        columns=_COLUMNS[:kept],
+        rows=tuple(_line(study, row, digits)[:kept] for row in rows.to_dict("records")),
         notes=(
             (
                 "Dice of the counts of all pixels of a held-out fold, at the last epoch, then the "
@@ -113,7 +116,8 @@ def ending_table(study: StudyRecords, rows: pd.DataFrame) -> Table:
             test if family else _UNTESTED,
             (
                 "sd of folds: between the folds, each the mean over its seeds; mostly how much the "
-                "held-out cases differ. sd of seeds: what chance in a training does to one fold."
+                "held-out cases differ."
+                + (" sd of seeds: what chance in a training does to one fold." if seeds else "")
             ),
         ),
         data=rows,

@@ -29,7 +29,7 @@ from reports.plots.object_size import (
 from reports.records import StudyRecords
 from reports.scores import primary_cases
 from reports.statistics import holm
-from reports.writers import p_value
+from reports.writers import counted, p_value
 
 # With fewer groups of cases a rank correlation is not told from zero unless it is near 1.
 _FEWEST_FOR_TREND = 10
@@ -128,7 +128,7 @@ def _found(study: StudyRecords, gains: pd.DataFrame, trends: pd.DataFrame) -> li
 def _trend_words(row: dict) -> str:
     if math.isnan(row["rho"]):
         return (
-            f"a trend of the gain with size is not tested ({row['num']} groups of cases; it takes "
+            f"a trend of the gain with size is not tested ({counted(row['num'], 'group')} of cases; it takes "
             f"{_FEWEST_FOR_TREND} that differ)"
         )
     text = f"rank correlation of gain and size {row['rho']:+.2f} (Holm p {p_value(row['p_holm'])})"

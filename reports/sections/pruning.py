@@ -24,7 +24,7 @@ from reports.price import (
     saving_rows,
     trained_rows,
 )
-from reports.price_texts import PRUNING_LIMITS, pruning_sentences
+from reports.price_texts import PRUNING_LIMITS, UNTIMED_LIMITS, pruning_sentences
 from reports.records import StudyRecords
 from unetpp.errors import UserError
 
@@ -42,6 +42,7 @@ _SAVINGS: Plot[StudyRecords] = Plot(
     draw=savings.draw_savings,
     caption=savings.caption,
 )
+_UNTIMED = "Accuracy versus multiply-accumulates"
 _TIMES = (
     Column(title="ms per image [quartiles]", better="lower"),
     Column(title="time saved [95 %]", better="higher"),
@@ -93,11 +94,13 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
         *((saving_table(study, saved),) if len(saved) else ()),
         *((trained_table(study, trained),) if len(trained) else ()),
     )
-    plots = (_ACCURACY, _SAVINGS) if len(saved) else (_ACCURACY,)
+    timed = bool(rows["num_rounds"].any())
+    accuracy = _ACCURACY if timed else replace(_ACCURACY, title=_UNTIMED)
+    plots = (accuracy, _SAVINGS) if len(saved) else (accuracy,)
     return Section(
         name="pruning",
-        title=_title(study),
-        paragraphs=(PRUNING_LIMITS,),
+        title=_title(study, timed=timed),
+        paragraphs=(PRUNING_LIMITS if timed else UNTIMED_LIMITS,),
         answer=pruning_sentences(study, saved, trained),
         tables=tables,
         pairs=_volumes(study, rows),
@@ -105,8 +108,10 @@ def section(study: StudyRecords, folder: Path) -> Section | None:
     )
 
 
-def _title(study: StudyRecords) -> str:
-    return "Pruning" if pruned_arms(study) else "Accuracy versus latency"
+def _title(study: StudyRecords, *, timed: bool = True) -> str:
+    if pruned_arms(study):
+        return "Pruning"
+    return _ACCURACY.title if timed else _UNTIMED
 
 
 def saving_table(study: StudyRecords, rows: pd.DataFrame) -> Table:
@@ -170,7 +175,7 @@ def _saving_line(study: StudyRecords, row: Mapping[Hashable, Any], digits: int) 
         cells.number(row["dice_mean"], digits, limits=within(row["dice_low"], row["dice_high"])),
         cells.words("deepest head")
         if whole
-        else cells.difference(row["delta_dice"], digits, limits=limits),
+        else cells.difference(row["delta_dice"], digits, limits=limits, bound=1.0),
         cells.blank() if whole else cells.probability(row["p_holm"]),
     )
 
@@ -234,7 +239,9 @@ def _trained_line(
         cells.words(study.titles[row["arm"]]),
         pruned,
         plain,
-        cells.difference(row["delta_dice"], digits, limits=(row["delta_low"], row["delta_high"])),
+        cells.difference(
+            row["delta_dice"], digits, limits=(row["delta_low"], row["delta_high"]), bound=1.0
+        ),
         cells.probability(row["p_holm"]),
         cells.number(price, 2),
         cells.number(row["speed_up"], 2, limits=(row["speed_up_low"], row["speed_up_high"])),

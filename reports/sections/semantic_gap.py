@@ -129,7 +129,7 @@ def _verdict(study: StudyRecords, final: pd.DataFrame, plain: ArmEntry | None) -
             for words_, levels in (
                 (f"more alike than in {base}", closer),
                 (f"less alike than in {base}", apart),
-                ("not told apart", rest),
+                (f"no more and no less alike than in {base}, as far as the test can tell,", rest),
             )
             if levels
         ]

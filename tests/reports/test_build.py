@@ -138,7 +138,7 @@ def test_an_interrupted_study_says_so_before_anything_else(tmp_path: Path) -> No
         overlays=False,
     )  # fmt: skip
     report = build(tmp_path)
-    loud = "Incomplete: 1 of 4 runs are missing: UNet++ fold 1."
+    loud = "Incomplete: 1 of 4 runs are missing: UNet++ fold 2."
     assert report.verdict[0].startswith(loud)
     page = report.page.read_text()
     assert page.index(loud) < page.index("<h2")

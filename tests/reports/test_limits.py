@@ -56,7 +56,7 @@ def test_groups_in_several_folds_are_a_leak() -> None:
         for k in range(6)
         for arm in ("unet", "unetpp")
     ]
-    assert _says(make_records(rows), "1 of 5 groups have cases in several folds")
+    assert _says(make_records(rows), "1 of 5 groups has cases in several folds")
 
 
 def test_arms_within_the_noise_of_runs_are_said_to_be() -> None:

@@ -58,7 +58,7 @@ def test_an_interrupted_study_names_what_is_missing(tmp_path: Path) -> None:
     line = incomplete_line(load_study(tmp_path))
     assert line is not None
     assert line.startswith(
-        "incomplete: 3 of 30 runs are missing: UNet++ fold 4, UNet+ DS fold 0, UNet+ DS fold 3."
+        "incomplete: 3 of 30 runs are missing: UNet++ fold 5, UNet+ DS fold 1, UNet+ DS fold 4."
     )
 
 
@@ -105,7 +105,7 @@ def test_seeds_beside_folds_are_runs_of_their_own(tmp_path: Path) -> None:
     )  # fmt: skip
     line = incomplete_line(study)
     assert line is not None
-    assert line.startswith("incomplete: 5 of 8 runs are missing: U-Net fold 1 seed 0, U-Net fold 0")
+    assert line.startswith("incomplete: 5 of 8 runs are missing: U-Net fold 2 seed 0, U-Net fold 1")
 
 
 def test_a_study_that_trains_nothing_needs_no_run(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from scipy import stats
 from reports.cells import num_decimals
 from reports.comparison import comparable, result_rows
 from reports.heads import head_rows
+from reports.price import network_rows
 from reports.records import StudyRecords, load_study
 from reports.sections.comparison import result_table
 from unetpp import budget, grid
@@ -101,10 +102,15 @@ def test_heads_carry_the_price_of_the_pruned_network(study: StudyRecords) -> Non
     assert rows["dice_mean"].iloc[0] < rows["dice_mean"].iloc[3]
 
 
-def test_heads_without_timings_know_parameters_and_not_macs(study: StudyRecords) -> None:
-    timed, untimed = head_rows(study), head_rows(replace(study, latencies=study.latencies.head(0)))
+def test_heads_without_timings_cost_what_the_section_on_pruning_says(study: StudyRecords) -> None:
+    bare = replace(study, latencies=study.latencies.head(0))
+    timed, untimed, priced = head_rows(study), head_rows(bare), network_rows(bare)
     pd.testing.assert_series_equal(timed["num_parameters"], untimed["num_parameters"])
-    assert untimed.loc[untimed["output"] == "L2", "macs"].isna().all()
+    keys = ["arm", "output"]
+    both = untimed.merge(priced, on=keys, suffixes=("", "_priced"))
+    assert len(both) == 8
+    assert both["macs"].tolist() == both["macs_priced"].tolist()
+    assert both["macs"].notna().all()
 
 
 @pytest.mark.parametrize(("half", "digits"), [(0.02, 3), (0.004, 3), (0.0004, 4), (1e-7, 4)])

@@ -28,18 +28,18 @@ def test_data_and_folds_are_those_of_the_records(study: StudyRecords) -> None:
     for part in (
         "41 cases in 41 groups",
         f"foreground {100 * share:.1f} %",
-        "1 cases without",
+        "1 case without foreground",
         "d" * 12,
     ):
         assert part in data.value
-    assert "9 of 9; 8 of 8; 8 of 8; 8 of 8; 8 of 8" in folds.value
+    assert "held-out cases (groups), fold by fold: 9 (9), 8 (8), 8 (8), 8 (8), 8 (8)" in folds.value
     assert "none of 41 groups lies in two folds" in folds.value
     assert (data.status, folds.status) == ("yes", "yes")
 
 
 def test_a_group_in_two_folds_is_a_fault() -> None:
     study = make_records([row("unet", f"{k}", 0.5, fold=k, group="g") for k in range(2)])
-    assert "1 of 1 groups lie in several folds" in _item(study, 2).value
+    assert "1 of 1 group lies in several folds" in _item(study, 2).value
     assert _item(study, 2).status == "in part"
 
 

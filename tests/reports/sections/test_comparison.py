@@ -38,7 +38,7 @@ def _shifted(gain: float, spread: float, *, num_folds: int = 5) -> StudyRecords:
 def test_a_clear_loss_is_marked_worse_and_no_tie_is_claimed(tmp_path: Path) -> None:
     tables = _tables(_shifted(-0.1, 0.003), tmp_path)
     dice, delta = _column(tables["result"], "Dice"), _column(tables["result"], "Delta Dice [95 %]")
-    assert [(cell.rank, cell.mark) for cell in dice] == [(1, ""), (2, "")]
+    assert [(cell.rank, cell.mark) for cell in dice] == [(1, ""), (0, "")]
     assert [cell.mark for cell in delta] == ["", "worse"]
     assert delta[0].text == "baseline"
     assert _column(tables["new_cases"], "Delta Dice [95 %]")[0].mark == "worse"

@@ -118,7 +118,8 @@ def test_a_study_without_supervised_arms_still_shows_its_price(
     kept = tuple(arm for arm in untimed.arms if arm.name != "unetpp_ds")
     found = section(replace(untimed, manifest=replace(untimed.manifest, arms=kept)), tmp_path)
     assert found is not None
-    assert found.title == "Accuracy versus latency"
+    assert found.title == found.figures[0].title == "Accuracy versus multiply-accumulates"
+    assert "No latencies were taken" in found.paragraphs[0]
     assert [figure.name for figure in found.figures] == ["accuracy_latency"]
     assert found.tables == ()
 
