@@ -175,8 +175,8 @@ def manifest_differences(kept: StudyManifest, wanted: StudyManifest) -> list[str
 def _encoder_weights(setting: Setting) -> tuple[Path | str | None, str | None]:
     if setting.encoder_rate != 1 and "plain" in setting.encoders:
         raise UserError(
-            "`--encoder-rate` needs an encoder from timm, but the encoder is plain; "
-            "add, for example, --encoder resnet18"
+            f"`--encoder-rate` needs an encoder from timm, but --encoder is {','.join(setting.encoders)}; "
+            "give, for example, --encoder resnet18"
         )
     if setting.encoder_rate == 0 and setting.encoder_weights is None:
         raise UserError(
@@ -187,8 +187,8 @@ def _encoder_weights(setting: Setting) -> tuple[Path | str | None, str | None]:
         return None, None
     if "plain" in setting.encoders:
         raise UserError(
-            "`--encoder-weights` needs an encoder from timm, but the encoder is plain; "
-            "add, for example, --encoder resnet18"
+            f"`--encoder-weights` needs an encoder from timm, but --encoder is {','.join(setting.encoders)}; "
+            "give, for example, --encoder resnet18"
         )
     if setting.encoder_weights == "hub":
         return "hub", "hub"
@@ -206,8 +206,8 @@ def _normalisation(setting: Setting) -> Normalisation:
         return Normalisation(kind=setting.normalise)
     if "plain" in setting.encoders:
         raise UserError(
-            "`--normalise fixed` is what a pretrained encoder was trained with, but the encoder is "
-            "plain; add, for example, --encoder resnet18, or normalise by case"
+            "`--normalise fixed` is what a pretrained encoder was trained with, but --encoder is "
+            f"{','.join(setting.encoders)}; give, for example, --encoder resnet18, or normalise by case"
         )
     scales = {trained_scale(name) for name in setting.encoders}
     if len(scales) > 1:

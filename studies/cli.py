@@ -66,6 +66,8 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(search_app, name="search")
 
+_LR, _AUGMENT = 5e-3, "standard"
+
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `unetpp list`.")]
 Quick = Annotated[
     bool, typer.Option("--quick", help="The smallest scale: seconds, to see that all works.")
@@ -141,9 +143,9 @@ def run(
     encoder_weights: EncoderWeights = None,
     encoder_rate: EncoderRate = 1.0,
     epochs: Epochs = None,
-    lr: LearningRate = 5e-3,
+    lr: LearningRate = _LR,
     patch: Patch = None,
-    augment: Augment = "standard",
+    augment: Augment = _AUGMENT,
     normalise: Normalise = "case",
     seed: Seed = 0,
     seeds: Seeds = None,
@@ -192,6 +194,10 @@ def run(
                    "--cache": cache}  # fmt: skip
         warn_ignored(ignored, "they need --data")
         scale = replace(scale, size=embedded_side(size, scale.size))
+    if not chosen.trains:
+        ignored = {"--epochs": epochs, "--seeds": seeds, "--lr": lr != _LR,
+                   "--augment": augment != _AUGMENT, "--workers": workers != 1}  # fmt: skip
+        warn_ignored(ignored, f"{study} trains nothing")
     parts = [study, *(folder.resolve().name for folder in data), "quick" if quick else ""]
     setting = Setting(
         scale=scale,

@@ -166,3 +166,11 @@ def test_settings_that_are_ignored_are_named(unetpp):
     )
     assert code == 2
     assert "warning: --group have no effect: they need --data" in err
+
+
+def test_settings_of_training_are_ignored_where_nothing_is_trained(unetpp, tmp_path):
+    out = ("--out", tmp_path / "out", "--encoder", "plain,resnet18")
+    _, _, err = unetpp("run", "datasets", "--quick", "--seeds", "2", "--workers", "2", *out)
+    assert "warning: --seeds, --workers have no effect: datasets trains nothing" in err
+    _, _, err = unetpp("run", "datasets", "--quick", *out)
+    assert "warning" not in err
