@@ -89,7 +89,8 @@ def _answers(by_study: dict[str, list[Source]], answers: Mapping[str, str]) -> I
             continue
         for source in trained:
             answer = answers.get(source.name) or verdict(source.study)[0]
-            yield f"{name} on {source.data}: {answer}"
+            # Curves of depth name their data themselves.
+            yield f"{name} on {source.data}: {answer.removeprefix(f'On {source.data}, ')}"
 
 
 def _limits(joined: dict[str, list[Source]]) -> tuple[str, ...]:

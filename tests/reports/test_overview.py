@@ -93,7 +93,9 @@ def _texts(section: Section, place: int = 0) -> list[tuple[str, ...]]:
 def test_different_studies_in_one_folder_have_a_chapter_each(
     chapter: Chapter, sources: Sources
 ) -> None:
-    assert _texts(_section(chapter, "contents")) == [
+    texts = _texts(_section(chapter, "contents"))
+    assert [row[2] for row in texts] == [s.study.manifest.question for s in sources.found]
+    assert [(*row[:2], *row[3:]) for row in texts] == [
         ("depth_per_dataset", "cells", "7", "35", "35"),
         ("depth_per_dataset", "deep", "7", "35", "35"),
         ("nested_vs_plain", "cores", "2", "4", "4"),

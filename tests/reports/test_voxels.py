@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pandas as pd
-from make_scores import make_records, row
+from make_cases import make_records, row
 
 from reports.document import Cell, Column, SavedFigure, Section, Table
 from reports.voxels import in_voxels, point_word
