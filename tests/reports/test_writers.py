@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from reports.document import Cell, Column, Table
 from reports.writers import (
+    counted,
     csv,
     latex,
     legend,
@@ -204,3 +205,28 @@ def test_p_values_for_people(p: float, text: str) -> None:
 
 def test_a_difference_that_rounds_to_zero_is_not_negative() -> None:
     assert signed(-0.00004, 3) == "+0.000"
+
+
+def test_the_terminal_explains_the_columns_that_it_shows_and_no_others() -> None:
+    """Nor does it call bold what bears a star there."""
+    table = Table(
+        name="t",
+        title="T",
+        columns=(
+            Column(title="Arm", align="left"),
+            Column(title="DS", explained="deep supervision"),
+            Column(title="Memory", explained="of a step", narrow=False),
+        ),
+        rows=((Cell(text="a", strong=True), Cell(text="no"), Cell(text="1 GiB", rank=1)),),
+        notes=("Bold: the judged one.",),
+        data=pd.DataFrame(),
+    )
+    lines = terminal(table).splitlines()
+    assert lines[-2:] == ["DS: deep supervision.", "*: the judged one."]
+    assert not any("Memory" in line or "best" in line for line in lines)
+    assert "Memory: of a step." in markdown(table)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 runs"), (1, "1 run"), (2345, "2,345 runs")])
+def test_what_is_counted_is_one_or_many(number: int, text: str) -> None:
+    assert counted(number, "run") == text
