@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from reports.feature_map_file import FeatureMaps
+from reports.plots.overlay_grid import row_title
 from reports.plots.palette import looks
 from reports.records import StudyRecords
 
@@ -55,7 +54,7 @@ def draw_feature_maps(study: StudyRecords, frame: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(0.25 + (columns + 1) * (_CELL + 0.06), height))
     blocks = np.atleast_1d(np.asarray(figure.subfigures(num_cases, 1), dtype=object))
     for number, block in enumerate(blocks):
-        reason = textwrap.shorten(f"{kept.case_ids[number]}: {kept.reasons[number]}", 95)
+        reason = row_title(kept.case_ids[number], kept.reasons[number], 78)
         block.suptitle(reason, fontsize=8, weight="bold", x=0.01, ha="left")
         grid = block.subplots(len(arms), columns + 1, squeeze=False)
         for axes in grid.flat:

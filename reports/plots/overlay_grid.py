@@ -66,7 +66,7 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
         _picture(grid[n][0], image)
         _picture(grid[n][1], _tinted(image, truth, truth))
         _outline(grid[n][1], truth > 0)
-        _name_row(grid[n][0], _row_title(case, reason, letters))
+        _name_row(grid[n][0], row_title(case, reason, letters))
         for a, arm in enumerate(shown.arms):
             axes, found = grid[n][2 + a], shown.predictions[n, a]
             _picture(axes, _tinted(image, truth, found))
@@ -88,7 +88,7 @@ def draw_overlay_grid(study: StudyRecords, data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _row_title(case: str, reason: str, letters: int) -> str:
+def row_title(case: str, reason: str, letters: int) -> str:
     """Case and reason in so many letters: a long name loses its end, as the table has it whole."""
     room = max(12, letters - len(reason) - 2)
     name = case if len(case) <= room else f"{case[: room - 4].rstrip()} ..."
