@@ -129,14 +129,14 @@ def test_the_study_that_is_shown_answers(bare: Path) -> None:
     other = small_manifest(study="another")
     make_study(bare / "inside", manifest=other, overlays=False, latencies=False)
     for shown, answer in (
-        (None, "nested_vs_plain on made up: U-Net reaches"),
+        (None, "nested_vs_plain on made up: Answer of nested_vs_plain."),
         ("nested_vs_plain", "Answer of nested_vs_plain."),
         ("another", "Answer of another."),
     ):
         report = build(bare, shown=shown)
         assert report.verdict[0].startswith(answer)
-        # The page has all of them, whichever is shown.
-        assert report.page.read_text().count("Answer of ") == 2
+        # The page has all of them, and the overview once more, whichever is shown.
+        assert report.page.read_text().count("Answer of ") == 4
     make_study(bare / "more", manifest=other, overlays=False, latencies=False)
     verdict = build(bare, shown="another").verdict
     assert "another on inside: " in "".join(verdict), "of two data sets the overview speaks"

@@ -114,8 +114,9 @@ def test_equal_networks_neither_show_nor_refute(
     monkeypatch.setattr(sections, "save_figure", undrawn)
     found = section(_study(arms=(_ARMS[0], _ARMS[2]), gain=0.1 / 3), tmp_path)
     assert found is not None
-    assert "no more and no less alike than in U-Net, as far as the test can tell, on level" in (
-        found.answer[0]
+    assert (
+        "no more and no less alike than in U-Net, as far as the test can tell, on level"
+        in (found.answer[0])
     )
 
 
