@@ -186,7 +186,7 @@ def _ranked(sources: Sequence[Source]) -> tuple[Ranking | None, str]:
     try:
         return ranking_of(sources), ""
     except UserError as error:
-        return None, f"No test over data sets: {error}"
+        return None, f"No test over data sets: {error}."
 
 
 def _score_table(

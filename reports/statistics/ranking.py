@@ -86,8 +86,8 @@ def ranks_within(scores: ArrayLike) -> NDArray[np.float64]:
     assert table.ndim == 2
     if np.isnan(table).any():
         raise UserError(
-            f"Ranks need a score of every arm in every row, but {int(np.isnan(table).sum())} of "
-            f"{table.size} are missing: leave those rows or arms out."
+            f"ranks need a score of every arm in every row, but {int(np.isnan(table).sum())} of "
+            f"{table.size} are missing; leave those rows or arms out"
         )
     return stats.rankdata(-table.round(_DIGITS), axis=1)
 
@@ -208,11 +208,11 @@ def _rank_error(num_arms: int, num_sets: int) -> float:
 def _check(num_sets: int, num_arms: int) -> None:
     if num_arms < 3:
         raise UserError(
-            f"Ranks of arms are tested with three arms or more, but there are {num_arms}: "
-            "compare two arms by their paired differences."
+            f"ranks of arms are tested with three arms or more, but there are {num_arms}; "
+            "compare two arms by their paired differences"
         )
     if num_sets < 2:
         raise UserError(
-            f"Ranks of arms are tested over two independent data sets or more, but there is "
-            f"{num_sets}: folds of one data set do not count, so add data sets or leave this out."
+            f"ranks of arms are tested over two independent data sets or more, but there is "
+            f"{num_sets}; folds of one data set do not count, so add data sets or leave this out"
         )

@@ -28,7 +28,7 @@ _EXACT_PAIRS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedRank:
-    """A signed-rank test of paired differences.
+    """a signed-rank test of paired differences.
 
     Attributes:
         positive, negative: rank sums R+ and R-.
@@ -139,7 +139,7 @@ def refusal(num_pairs: int, *, alpha: float = 0.05, pairs: str = "folds") -> str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupedSignedRank:
-    """A signed-rank test of cases that lie in groups of one size.
+    """a signed-rank test of cases that lie in groups of one size.
 
     Attributes:
         total: sum of the signed ranks of all cases.
@@ -172,8 +172,8 @@ def grouped_signed_rank(differences: ArrayLike, groups: Groups) -> GroupedSigned
     names, places, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     if len(set(sizes.tolist())) > 1:
         raise UserError(
-            "A signed-rank test of grouped cases needs equally many cases in every group, but they "
-            f"have {sizes.min()} to {sizes.max()}: use the sign-flip test over groups."
+            "a signed-rank test of grouped cases needs equally many cases in every group, but they "
+            f"have {sizes.min()} to {sizes.max()}; use the sign-flip test over groups"
         )
     moved = values != 0
     signed = np.sign(values[moved]) * stats.rankdata(np.abs(values[moved]))

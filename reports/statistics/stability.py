@@ -107,8 +107,8 @@ def rankings(scores: ArrayLike) -> Rankings:
     table = table[~np.isnan(table).any(axis=1)]
     if not len(table):
         raise UserError(
-            "Arms are ranked on cases that all of them have a score for, but there is no such "
-            "case: leave out the arm that lacks them."
+            "arms are ranked on cases that all of them have a score for, but there is no such "
+            "case; leave out the arm that lacks them"
         )
     totals = (table.mean(axis=0), np.median(table, axis=0), -ranks_within(table).mean(axis=0))
     mean, median, mean_rank = (tuple(ranks_within(row[None])[0].tolist()) for row in totals)

@@ -171,7 +171,7 @@ def test_two_arms_are_not_ranked_and_the_table_says_why(tmp_path: Path) -> None:
         joined.tables[0]
         .notes[-1]
         .startswith(
-            "No test over data sets: Ranks of arms are tested with three arms or more, but there are 2"
+            "No test over data sets: ranks of arms are tested with three arms or more, but there are 2"
         )
     )
 

@@ -178,7 +178,7 @@ def test_scores_that_differ_by_rounding_share_a_rank() -> None:
     ("scores", "says"),
     [
         ([[0.8, 0.7]] * 5, "with three arms or more, but there are 2"),
-        ([[0.8, 0.7, 0.6]], "two independent data sets or more, but there is 1: folds of one"),
+        ([[0.8, 0.7, 0.6]], "two independent data sets or more, but there is 1; folds of one"),
         ([[0.8, math.nan, 0.6]] * 2, "2 of 6 are missing"),
     ],
 )
