@@ -85,6 +85,6 @@ def save_drawing(draw: Callable[[], Figure], data: pd.DataFrame, files: Sequence
 def _settle(figure: Figure) -> None:
     """Lay the figure out once: every file would do it again, which takes most of the time."""
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if engine is not None and figure.axes:
         engine.execute(figure)
         figure.set_layout_engine("none")
