@@ -6,8 +6,8 @@ them by --encoder plain,vgg19,resnet152,densenet201 where a GPU is at hand.
 
 Command:   unetpp run backbones                the embedded data, minutes on 2 cores
            unetpp run backbones --data DIR     your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough.
-Result:    docs/gallery.md.
+Hardware:  2 cores without a GPU: 0.64 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    nothing told apart on the plain encoder; on an untrained resnet18 UNet+ is worse than U-Net. See docs/gallery.md.
 """
 
 from __future__ import annotations

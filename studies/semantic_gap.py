@@ -5,8 +5,8 @@ nested ones bring them closer. Measured, as linear CKA between what a skip joins
 
 Command:   unetpp run semantic_gap             the embedded data, minutes on 2 cores
            unetpp run semantic_gap --data DIR  your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough.
-Result:    docs/gallery.md.
+Hardware:  2 cores without a GPU: 0.44 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    what skips join is no more and no less alike in nested networks, as far as can be told. See docs/gallery.md.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ with learned ones; each read at its last head, at the mean of its heads, and at 
 
 Command:   unetpp run supervision              the embedded data, minutes on 2 cores
            unetpp run supervision --data DIR   your folder, 96 x 96
-Hardware:  2 cores without a GPU are enough.
-Result:    docs/gallery.md.
+Hardware:  2 cores without a GPU: 0.36 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
+Result:    none of 15 ways is told from supervising and reading the last head. See docs/gallery.md.
 """
 
 from __future__ import annotations
