@@ -6,7 +6,7 @@ against UNet++, with a test in every group. Beside it single objects by their si
 Command:   unetpp run object_size              the embedded data, minutes on 2 cores
            unetpp run object_size --data DIR   your folder, 96 x 96
 Hardware:  2 cores without a GPU: 0.34 core-hours for 664 nuclei at 48 x 48, 12 epochs (AMD EPYC, 2026-11-29).
-Result:    UNet++ gains in one of seven size groups, the largest. See docs/gallery.md.
+Result:    UNet++ gains in one of seven size groups, the largest; the gain grows with size. See docs/gallery.md.
 """
 
 from __future__ import annotations
