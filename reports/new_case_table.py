@@ -46,7 +46,7 @@ def new_cases_table(study: StudyRecords, table: CaseTable) -> Table | None:
         columns=(
             Column(title="Arm", align="left"),
             Column(title="Cases", narrow=False),
-            Column(title="Groups", explained=f"what no fold divides (unit: {unit})"),
+            Column(title="Groups", explained=_drawn(study, unit)),
             Column(title="Delta Dice [95 %]"),
             Column(title="p"),
             Column(title="Holm p"),
@@ -110,3 +110,9 @@ def _permutation_notes(study: StudyRecords, rows: pd.DataFrame) -> list[str]:
             f"{refused['p_floor'].min():.3g}, which cannot fall below {ALPHA:g}."
         )
     return lines
+
+
+def _drawn(study: StudyRecords, unit: str) -> str:
+    if study.manifest.folds["divides_groups"]:
+        return f"what is drawn together (unit: {unit}); the folds, which are blocks, divide it"
+    return f"what no fold divides (unit: {unit})"

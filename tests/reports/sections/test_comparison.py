@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from make_cases import counts, make_records, row
 
+from reports.case_table import case_table
 from reports.comparison import result_rows
 from reports.document import Table
+from reports.new_case_table import new_cases_table
 from reports.records import StudyRecords
 from reports.sections.comparison import result_table, section
 from reports.writers import latex, markdown, terminal
@@ -200,3 +202,17 @@ def test_seeds_are_named_where_there_are_several(seeds: int, tmp_path: Path) -> 
     tables = _tables(make_records(rows), tmp_path)
     assert ("averaged over seeds" in " ".join(tables["new_cases"].notes)) == (seeds > 1)
     assert f"{3 * seeds} runs (3 folds x {seeds} seed" in " ".join(tables["result"].notes)
+
+
+@pytest.mark.parametrize(
+    ("divided", "words"), [(False, "what no fold divides"), (True, "which are blocks, divide it")]
+)
+def test_groups_that_blocks_divide_are_said_to_be_divided(
+    study: StudyRecords, *, divided: bool, words: str
+) -> None:
+    folds = {**study.manifest.folds, "divides_groups": divided}
+    changed = replace(study, manifest=replace(study.manifest, folds=folds))
+    table = new_cases_table(changed, case_table(changed))
+    assert table is not None
+    [groups] = [column for column in table.columns if column.title == "Groups"]
+    assert words in groups.explained
