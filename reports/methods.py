@@ -23,25 +23,6 @@ def methods(study: StudyRecords) -> list[str]:
     ]
 
 
-def data_summary(study: StudyRecords) -> list[tuple[str, str]]:
-    """(what, value) of the data and the folds."""
-    data, folds = study.manifest.dataset, study.manifest.folds
-    channels = int(data["channels"])
-    return [
-        ("Data set", str(data["name"])),
-        ("What it is", str(data["description"])),
-        ("Cases", f"{data['num_cases']} in {counted(int(data['num_groups']), 'group')}"),
-        (
-            "Image",
-            (f"{data['size']}, {channels} channel{'s' if channels != 1 else ''}"),
-        ),
-        ("Foreground", f"{100 * float(data['foreground_share']):.1f} % of the pixels"),
-        ("Cases without foreground", str(data["num_empty"])),
-        ("Folds", f"{folds['num_folds']}, held-out cases {', '.join(map(str, folds['sizes']))}"),
-        *_fold_rules(study),
-    ]
-
-
 def provenance(study: StudyRecords) -> list[tuple[str, str]]:
     """(what, value): enough to run the study again and to see that it is the same one."""
     manifest = study.manifest
@@ -96,11 +77,6 @@ def _unit(study: StudyRecords) -> str:
         return ""
     named = study.manifest.folds["group"]
     return str(named) if named else "group" if data["num_groups"] < data["num_cases"] else ""
-
-
-def _fold_rules(study: StudyRecords) -> list[tuple[str, str]]:
-    rules = [("Never divided by a fold", _unit(study)), ("Balanced over folds by", _balance(study))]
-    return [(what, value) for what, value in rules if value]
 
 
 def _balance(study: StudyRecords) -> str:

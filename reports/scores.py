@@ -55,17 +55,6 @@ def judged_scores(study: StudyRecords, metric: Metric) -> pd.DataFrame:
     return fold_scores(primary_cases(study), metric, empty=study.empty)
 
 
-def pooled_scores(cases: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """The metric of the summed counts of each arm and class, which no single case decides.
-
-    Returns:
-        Frame [arm, class]; NaN where the sums are 0/0.
-    """
-    sums = cases.groupby(["arm", "label"], observed=True)[["tp", "fp", "fn", "tn"]].sum()
-    values = case_scores(sums, metric, empty="nan").reset_index()
-    return values.pivot_table(index="arm", columns="label", values=metric, observed=True)
-
-
 def scored_folds(scores: pd.DataFrame, arm: str) -> pd.Series:
     """Scores of one arm by (seed, fold), from `fold_scores`, without the runs that have none."""
     if arm not in scores.index:

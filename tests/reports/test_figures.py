@@ -2,11 +2,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
-from reports import Report
 from reports.comparison import result_rows
 from reports.heads import head_rows
 from reports.plots import accuracy_latency, learning_curves, overlay_grid, paired_differences
@@ -105,19 +102,3 @@ def test_overlay_scores_are_of_the_masks_that_are_drawn(study: StudyRecords) -> 
 def test_every_arm_has_a_colour_and_a_marker_of_its_own(study: StudyRecords) -> None:
     drawn = looks(study).values()
     assert len({look.colour for look in drawn}) == len({look.marker for look in drawn}) == 6
-
-
-def test_every_picture_has_its_numbers_beside_it(report: Report) -> None:
-    names = {path.stem for path in report.figures}
-    own = {"paired_differences", "accuracy_latency", "savings", "learning_curves", "overlays"}
-    assert own <= names
-    for path in report.figures:
-        assert path.stat().st_size > 0
-        if path.suffix == ".png":
-            with Image.open(path) as picture:
-                # A column of 3.5 inches at 200 dots, within what its marks reach beyond.
-                assert picture.width >= 600
-    for name in names:
-        assert {p.suffix for p in report.figures if p.stem == name} >= {".png", ".csv"}
-        csv = next(p for p in report.figures if p.name == f"{name}.csv")
-        assert len(pd.read_csv(csv)) > 0

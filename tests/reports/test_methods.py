@@ -7,7 +7,7 @@ import pytest
 from make_study import make_manifest, make_study
 
 from reports.comparison import result_rows
-from reports.methods import data_summary, methods
+from reports.methods import methods
 from reports.records import load_study
 from reports.sections.comparison import result_table
 from unetpp.recipe import AUGMENTATIONS, Normalisation, TrainRecipe
@@ -22,7 +22,6 @@ def _text(tmp_path: Path, recipe: TrainRecipe, **data: object) -> str:
     return " ".join(
         [
             *methods(study),
-            *(value for _, value in data_summary(study)),
             *result_table(study, result_rows(study)).notes,
         ]
     )

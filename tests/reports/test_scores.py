@@ -9,7 +9,6 @@ from reports.scores import (
     case_scores,
     count_empty,
     fold_scores,
-    pooled_scores,
     primary_cases,
     scored_folds,
 )
@@ -69,10 +68,9 @@ def test_left_out_is_counted_by_arm_as_it_depends_on_the_prediction() -> None:
     assert (empty.num_cases, empty.num_empty, empty.left_out) == (2, 1, (0, 1))
 
 
-def test_fold_scores_are_means_over_cases_and_pooled_ones_are_over_pixels() -> None:
+def test_fold_scores_are_means_over_cases_not_over_pixels() -> None:
     cases = _cases([("a", 0, "big", 90, 5, 5), ("a", 0, "small", 0, 5, 5)])
     assert fold_scores(cases, "iou", empty="nan").loc["a", (0, 0)] == pytest.approx(0.45)
-    assert pooled_scores(cases, "iou").loc["a", 1] == pytest.approx(90 / 110)
 
 
 def test_every_seed_has_a_score_of_its_own() -> None:

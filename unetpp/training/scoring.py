@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unetpp.data.datasets import Dataset
 from unetpp.metrics.objects import match_objects
 from unetpp.metrics.overlap import count_overlap
-from unetpp.metrics.surface import surface_distances
+from unetpp.metrics.surface import image_diagonal, surface_distances
 from unetpp.models.edges import without_edge
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.nodes import Node
@@ -112,7 +112,7 @@ def _surfaces(
                 near_truth=scores.near_truth,
                 size_predicted=scores.size_predicted,
                 size_truth=scores.size_truth,
-                diagonal=float(np.linalg.norm(np.multiply(facts.shape, pitch))),
+                diagonal=image_diagonal(facts.shape, pitch),
                 unit="pixel" if facts.pitch is None else "mm",
             )
 
