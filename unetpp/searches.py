@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy.schema import CreateTable
 
+from unetpp.database import make_tables, patient
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 
@@ -208,22 +208,32 @@ class SearchLedger:
 
     def __init__(self, store: RecordStore) -> None:
         self._engine = store.engine
-        with self._engine.begin() as connection:
-            for table in _METADATA.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
+        self._make_tables()
 
+    @property
+    def engine(self) -> sa.Engine:
+        """Of the store."""
+        return self._engine
+
+    @patient
+    def _make_tables(self) -> None:
+        make_tables(self._engine, _METADATA.sorted_tables)
+
+    @patient
     def searches(self) -> list[str]:
         """Names of the searches that were started here."""
         query = sa.select(_SEARCHES.c.search).order_by("search")
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
 
+    @patient
     def put_manifest(self, manifest: SearchManifest) -> None:
         """Store what a search promises; the same name must not be there yet."""
         row = {"search": manifest.search, "manifest": _MANIFEST_JSON.dump_json(manifest).decode()}
         with self._engine.begin() as connection:
             connection.execute(_SEARCHES.insert(), row)
 
+    @patient
     def replace_manifest(self, manifest: SearchManifest) -> None:
         """Store a promise in place of the one of the same name: a larger budget, for example."""
         text = _MANIFEST_JSON.dump_json(manifest).decode()
@@ -236,6 +246,7 @@ class SearchLedger:
         text = self._column(_SEARCHES.c.manifest, search)
         return None if text is None else _MANIFEST_JSON.validate_json(text)
 
+    @patient
     def put_result(self, search: str, result: SearchResult) -> None:
         """Store what the search decided, in place of an earlier decision."""
         text = _RESULT_JSON.dump_json(result).decode()
@@ -248,24 +259,28 @@ class SearchLedger:
         text = self._column(_SEARCHES.c.result, search)
         return None if text is None else _RESULT_JSON.validate_json(text)
 
+    @patient
     def add_trial(self, search: str, trial: TrialRecord) -> None:
         """Store a new trial; its number must not be there yet."""
         row = {"search": search, "number": trial.number, "record": _trial_text(trial)}
         with self._engine.begin() as connection:
             connection.execute(_TRIALS.insert(), row)
 
+    @patient
     def put_trial(self, search: str, trial: TrialRecord) -> None:
         """Store what became of a trial."""
         where = (_TRIALS.c.search == search) & (_TRIALS.c.number == trial.number)
         with self._engine.begin() as connection:
             connection.execute(_TRIALS.update().where(where).values(record=_trial_text(trial)))
 
+    @patient
     def trials(self, search: str) -> list[TrialRecord]:
         """All trials, by number."""
         query = sa.select(_TRIALS.c.record).where(_TRIALS.c.search == search).order_by("number")
         with self._engine.connect() as connection:
             return [_TRIAL_JSON.validate_json(t) for t in connection.execute(query).scalars()]
 
+    @patient
     def _column(self, column: sa.Column[Any], search: str) -> str | None:
         with self._engine.connect() as connection:
             return connection.execute(

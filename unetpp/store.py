@@ -1,15 +1,14 @@
 """Records in a SQL database: what was run, what came out per case, what a study promised.
 
-One SQLite file by default; any SQLAlchemy URL works. A record is written in one transaction when
-its run has finished, so that a killed process leaves either the whole record or nothing. Ratios
-(Dice, IoU) are never stored: reports compute them from the counts under a printed rule.
+One SQLite file by default, or a PostgreSQL that machines share. A record is written in one
+transaction when its run has finished, so that a killed process leaves either the whole record or
+nothing. Ratios (Dice, IoU) are never stored: reports compute them from the counts under a printed
+rule.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import VARCHAR
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.schema import CreateTable
 
+from unetpp.database import make_tables, open_engine, patient
 from unetpp.errors import UserError
 from unetpp.records import (
     CaseCounts,
@@ -38,8 +37,11 @@ from unetpp.records import (
 
 _Row = CaseCounts | CaseSurface | CaseObjects | EdgeCounts | TraceEntry
 
-# How long a process waits for another one that writes, in seconds.
-_PATIENCE_S = 60
+
+def _name(length: int) -> sa.types.TypeEngine[str]:
+    """Text that is put in order, by its bytes as SQLite does, whatever language a server speaks."""
+    return sa.String(length).with_variant(VARCHAR(length, collation="C"), "postgresql")
+
 
 _METADATA = sa.MetaData()
 _RUNS = sa.Table(
@@ -52,7 +54,7 @@ _RUNS = sa.Table(
             ("dataset_hash", sa.String(64)),
             ("split_hash", sa.String(64)),
             ("fold", sa.Integer),
-            ("spec_id", sa.String(12)),
+            ("spec_id", _name(12)),
             ("recipe_id", sa.String(12)),
             ("seed", sa.BigInteger),
             ("numbers_version", sa.Integer),
@@ -64,8 +66,8 @@ _CASES = sa.Table(
     "cases",
     _METADATA,
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("case", sa.String(255), primary_key=True),
-    sa.Column("output", sa.String(16), primary_key=True),
+    sa.Column("case", _name(255), primary_key=True),
+    sa.Column("output", _name(16), primary_key=True),
     sa.Column("label", sa.Integer, primary_key=True),
     sa.Column("group", sa.String(255), nullable=False),
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("tp", "fp", "fn", "tn")),
@@ -74,7 +76,7 @@ _SURFACES = sa.Table(
     "surfaces",
     _METADATA,
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("case", sa.String(255), primary_key=True),
+    sa.Column("case", _name(255), primary_key=True),
     sa.Column("label", sa.Integer, primary_key=True),
     sa.Column("group", sa.String(255), nullable=False),
     *(sa.Column(name, sa.Float) for name in ("hd", "hd95", "assd", "masd")),
@@ -89,7 +91,7 @@ _OBJECTS = sa.Table(
     "objects",
     _METADATA,
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("case", sa.String(255), primary_key=True),
+    sa.Column("case", _name(255), primary_key=True),
     sa.Column("label", sa.Integer, primary_key=True),
     sa.Column("group", sa.String(255), nullable=False),
     *(
@@ -107,8 +109,8 @@ _EDGES = sa.Table(
     "edges",
     _METADATA,
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("edge", sa.String(32), primary_key=True),
-    sa.Column("case", sa.String(255), primary_key=True),
+    sa.Column("edge", _name(32), primary_key=True),
+    sa.Column("case", _name(255), primary_key=True),
     sa.Column("label", sa.Integer, primary_key=True),
     sa.Column("group", sa.String(255), nullable=False),
     *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("tp", "fp", "fn", "tn")),
@@ -117,8 +119,8 @@ _TRACES = sa.Table(
     "traces",
     _METADATA,
     sa.Column("run_id", sa.ForeignKey("runs.id"), primary_key=True),
-    sa.Column("quantity", sa.String(64), primary_key=True),
-    sa.Column("place", sa.String(64), primary_key=True),
+    sa.Column("quantity", _name(64), primary_key=True),
+    sa.Column("place", _name(64), primary_key=True),
     sa.Column("epoch", sa.Integer, primary_key=True),
     sa.Column("value", sa.Float),
 )
@@ -132,7 +134,7 @@ _LATENCIES = sa.Table(
 _STUDIES = sa.Table(
     "manifests",
     _METADATA,
-    sa.Column("study", sa.String(64), primary_key=True),
+    sa.Column("study", _name(64), primary_key=True),
     sa.Column("manifest", sa.Text, nullable=False),
 )
 _INVOCATIONS = sa.Table(
@@ -170,18 +172,21 @@ class RecordStore:
     """The records of one or more studies behind one SQLAlchemy URL.
 
     Args:
-        url: for example `sqlite:////path/records.sqlite`; tables are made where they are missing.
+        url: `sqlite:////path/records.sqlite` or `postgresql+psycopg://user@host/database`, see
+            `unetpp.database`; tables are made where they are missing.
+
+    Raises:
+        UserError: on another URL, or a database that does not answer; so do all methods.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _prepare_sqlite)
-        # Not `create_all`, which looks first: two processes may open a new store at once.
-        with self._engine.begin() as connection:
-            for table in _METADATA.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
+        self._engine = open_engine(url)
+        self._make_tables()
+
+    @patient
+    def _make_tables(self) -> None:
+        make_tables(self._engine, _METADATA.sorted_tables)
 
     @staticmethod
     def open_folder(folder: Path, *, must_exist: bool = False) -> RecordStore:
@@ -213,6 +218,7 @@ class RecordStore:
         """Give all connections back."""
         self._engine.dispose()
 
+    @patient
     def add_run(
         self, record: RunRecord, scores: ScoredCases, traces: Sequence[TraceEntry] = ()
     ) -> None:
@@ -230,28 +236,33 @@ class RecordStore:
             if self.run(record.key) is None:
                 raise
 
+    @patient
     def add_traces(self, key: RunKey, traces: Sequence[TraceEntry]) -> None:
         """Store what was watched in a training of a run that is known; known entries stay."""
         with self._engine.begin() as connection:
             _insert_new(connection, _TRACES, key, traces, ("quantity", "place", "epoch"))
 
+    @patient
     def add_edge_counts(self, key: RunKey, counts: Sequence[EdgeCounts]) -> None:
         """Store how a run's network does without single skips; known entries stay."""
         with self._engine.begin() as connection:
             _insert_new(connection, _EDGES, key, counts, ("edge", "case", "label"))
 
+    @patient
     def add_boundaries(self, key: RunKey, scores: ScoredCases) -> None:
         """Store the boundaries and objects of a run that has none yet; known entries stay."""
         with self._engine.begin() as connection:
             _insert_new(connection, _SURFACES, key, scores.surfaces, ("case", "label"))
             _insert_new(connection, _OBJECTS, key, scores.objects, ("case", "label"))
 
+    @patient
     def has_boundaries(self, key: RunKey) -> bool:
         """False for a run from before boundaries were recorded, and for one that is not there."""
         query = sa.select(_SURFACES.c.label).where(_SURFACES.c.run_id == key.id).limit(1)
         with self._engine.connect() as connection:
             return connection.execute(query).first() is not None
 
+    @patient
     def run(self, key: RunKey) -> RunRecord | None:
         """The record of this key, or None when it was not run yet."""
         with self._engine.connect() as connection:
@@ -260,6 +271,7 @@ class RecordStore:
             ).scalar()
         return None if text is None else _RECORD_JSON.validate_json(text)
 
+    @patient
     def runs(
         self,
         *,
@@ -286,6 +298,7 @@ class RecordStore:
                 _RECORD_JSON.validate_json(text) for text in connection.execute(query).scalars()
             ]
 
+    @patient
     def cases(self, key: RunKey) -> list[CaseCounts]:
         """The cases of one run, in the order of case and output; empty when it was not run."""
         query = (
@@ -296,6 +309,7 @@ class RecordStore:
         with self._engine.connect() as connection:
             return [CaseCounts(**row) for row in connection.execute(query).mappings()]
 
+    @patient
     def rows(self, kind: RowKind, key: RunKey) -> list[tuple[Any, ...]]:
         """What is stored of one run under `kind`, as plain tuples in the order of `row_fields`.
 
@@ -310,24 +324,28 @@ class RecordStore:
         with self._engine.connect() as connection:
             return [tuple(row) for row in connection.execute(query)]
 
+    @patient
     def traced(self, key: RunKey) -> frozenset[str]:
         """The quantities of which the run has traces."""
         query = sa.select(_TRACES.c.quantity).where(_TRACES.c.run_id == key.id).distinct()
         with self._engine.connect() as connection:
             return frozenset(connection.execute(query).scalars())
 
+    @patient
     def edges_removed(self, key: RunKey) -> frozenset[str]:
         """The skips without which the run's network was scored."""
         query = sa.select(_EDGES.c.edge).where(_EDGES.c.run_id == key.id).distinct()
         with self._engine.connect() as connection:
             return frozenset(connection.execute(query).scalars())
 
+    @patient
     def put_manifest(self, manifest: StudyManifest) -> None:
         """Store what a study promises; the same study name must not be there yet."""
         row = {"study": manifest.study, "manifest": _dump(_MANIFEST_JSON, manifest)}
         with self._engine.begin() as connection:
             connection.execute(_STUDIES.insert(), row)
 
+    @patient
     def manifest(self, study: str) -> StudyManifest | None:
         """What the study promised, or None when it was never started here."""
         query = sa.select(_STUDIES.c.manifest).where(_STUDIES.c.study == study)
@@ -335,11 +353,13 @@ class RecordStore:
             text = connection.execute(query).scalar()
         return None if text is None else _MANIFEST_JSON.validate_json(text)
 
+    @patient
     def studies(self) -> list[str]:
         """Names of the studies that were started here."""
         with self._engine.connect() as connection:
             return list(connection.execute(sa.select(_STUDIES.c.study).order_by("study")).scalars())
 
+    @patient
     def replace_latencies(self, study: str, records: Iterable[LatencyRecord]) -> None:
         """Store the timings of a study in place of earlier ones."""
         rows = [{"study": study, "record": _dump(_LATENCY_JSON, r)} for r in records]
@@ -348,12 +368,14 @@ class RecordStore:
             if rows:
                 connection.execute(_LATENCIES.insert(), rows)
 
+    @patient
     def latencies(self, study: str) -> list[LatencyRecord]:
         """The timings of a study, in the order in which they were taken."""
         query = sa.select(_LATENCIES.c.record).where(_LATENCIES.c.study == study).order_by("id")
         with self._engine.connect() as connection:
             return [_LATENCY_JSON.validate_json(t) for t in connection.execute(query).scalars()]
 
+    @patient
     def begin_invocation(self, study: str, invocation: Invocation) -> int:
         """Note a start of the study's command; the number goes to `finish_invocation`."""
         row = {"study": study, "invocation": _dump(_INVOCATION_JSON, invocation)}
@@ -362,6 +384,7 @@ class RecordStore:
         assert key is not None
         return int(key[0])
 
+    @patient
     def finish_invocation(self, number: int, finished_at: str) -> None:
         """Note the end of a start; a killed one never gets an end."""
         with self._engine.begin() as connection:
@@ -374,6 +397,7 @@ class RecordStore:
                 _INVOCATIONS.update().where(where).values(invocation=json.dumps(changed))
             )
 
+    @patient
     def invocations(self, study: str) -> list[Invocation]:
         """All starts of the study's command, oldest first."""
         query = sa.select(_INVOCATIONS.c.invocation).where(_INVOCATIONS.c.study == study)
@@ -403,28 +427,3 @@ def _insert_new(
 
 def _dump(adapter: TypeAdapter[Any], value: object) -> str:
     return adapter.dump_json(value).decode()
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # A reader (a report, a dashboard) must not make the writer fail: write-ahead log, and wait.
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={1000 * _PATIENCE_S}")
-    _use_write_ahead_log(cursor)
-    cursor.execute("PRAGMA foreign_keys=ON")
-    cursor.close()
-
-
-def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
-    """Switch the journal; while another process switches the same new file, try again.
-
-    SQLite answers "database is locked" to that at once, whatever the busy timeout.
-    """
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)

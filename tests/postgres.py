@@ -1,0 +1,91 @@
+"""A real PostgreSQL in a temporary directory, on loopback alone, for tests that need a server."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def find_postgres() -> Path | None:
+    """The folder of `initdb` and `pg_ctl`, of the newest version that is installed."""
+    on_path = shutil.which("pg_ctl")
+    if on_path:
+        return Path(on_path).parent
+    # Debian keeps them off the path, a folder for each version.
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    return found[-1].parent if found else None
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that a test may stop and start."""
+
+    programs: Path
+    data: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Of its database, as `RecordStore` takes it."""
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off -k {self.data}"
+        log = f"{self.data / 'log'}"
+        self._control("start", "-w", "-l", log, "-o", options)
+
+    def stop(self) -> None:
+        """Stop it at once: transactions are rolled back, connections are cut."""
+        self._control("stop", "-w", "-m", "fast")
+
+    def _control(self, action: str, *options: str) -> None:
+        _as_postgres(self.programs / "pg_ctl", action, "-D", self.data, *options)
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A fresh server with an empty database; it is gone afterwards."""
+    programs = find_postgres()
+    assert programs is not None
+    folder = Path(tempfile.mkdtemp(prefix="unetpp-postgres-"))
+    try:
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres")
+        data = folder / "data"
+        _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            server = Server(programs=programs, data=data, port=free.getsockname()[1])
+        server.start()
+        try:
+            yield server
+        finally:
+            if (data / "postmaster.pid").exists():
+                server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _as_postgres(*command: str | Path) -> None:
+    """PostgreSQL refuses to run as root, where tests in containers run."""
+    user = "postgres" if os.getuid() == 0 else None
+    group = pwd.getpwnam(user).pw_gid if user else None
+    subprocess.run(
+        [f"{part}" for part in command],
+        check=True,
+        user=user,
+        group=group,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        timeout=60,
+    )

@@ -1,0 +1,150 @@
+"""A store in a real PostgreSQL, and what a URL may say."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from make_study import make_study
+from postgres import Server, find_postgres, serving
+from sqlalchemy.exc import OperationalError
+
+from unetpp.database import check_url, wait_for
+from unetpp.errors import UserError
+from unetpp.records import RunRecord, ScoredCases
+from unetpp.store import RecordStore
+
+needs_postgres = pytest.mark.skipif(
+    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
+)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me:hunter2@host/db",
+        "postgresql+psycopg://host/db?user=me&password=hunter2",
+        "postgresql+psycopg://me:hunter2@host:port/db",
+        "mysql://me:hunter2@host/db",
+        "nonsense hunter2",
+    ],
+)
+def test_a_refused_url_is_not_repeated(url: str) -> None:
+    with pytest.raises(UserError) as caught:
+        RecordStore(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("url", ["mysql://host/db", "postgresql://host/db", "oracle://host/db"])
+def test_other_databases_are_refused_with_the_two_that_there_are(url: str) -> None:
+    with pytest.raises(UserError, match=r"sqlite:///FILE or postgresql\+psycopg://"):
+        check_url(url)
+
+
+def test_a_server_that_is_not_there_is_named_after_the_patience() -> None:
+    engine = sa.create_engine("postgresql+psycopg://me@127.0.0.1:1/db")
+    with pytest.raises(
+        UserError, match=r"within 0.2 s, but postgresql\+psycopg://me@127.0.0.1:1/db"
+    ):
+        wait_for(engine, lambda: engine.connect().close(), patience=0.2)
+
+
+def test_a_fault_of_ours_is_not_tried_again() -> None:
+    engine, calls = sa.create_engine("sqlite://"), []
+
+    def broken() -> None:
+        calls.append(1)
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT nothing"))
+
+    with pytest.raises(OperationalError):
+        wait_for(engine, broken)
+    assert len(calls) == 1
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+def _copy(source: RecordStore, target: RecordStore) -> None:
+    """All of the only study in a store, through the public methods alone."""
+    [study] = source.studies()
+    manifest = source.manifest(study)
+    assert manifest is not None
+    target.put_manifest(manifest)
+    for record in _runs(source):
+        counts = source.cases(record.key)
+        target.add_run(record, ScoredCases(counts=tuple(counts), surfaces=(), objects=()))
+
+
+def _runs(store: RecordStore) -> list[RunRecord]:
+    [study] = store.studies()
+    manifest = store.manifest(study)
+    assert manifest is not None
+    return store.runs(
+        dataset_hash=manifest.dataset_hash,
+        split_hash=manifest.split_hash,
+        recipe_id=manifest.recipe_id,
+        seeds=manifest.seeds,
+        numbers_version=manifest.numbers_version,
+    )
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_postgres_holds_what_sqlite_holds_in_the_same_order(server: Server, tmp_path: Path) -> None:
+    make_study(tmp_path)
+    source, target = RecordStore.open_folder(tmp_path), RecordStore(server.url)
+    _copy(source, target)
+    assert target.studies() == source.studies()
+    assert _runs(target) == _runs(source)
+    assert len(_runs(target)) > 5
+    for record in _runs(source):
+        assert target.cases(record.key) == source.cases(record.key)
+        assert target.rows("cases", record.key) == source.rows("cases", record.key)
+    # A second copy of a run changes nothing.
+    first = _runs(source)[0]
+    target.add_run(replace(first, seconds=-1.0), ScoredCases(counts=(), surfaces=(), objects=()))
+    assert target.run(first.key) == first
+    target.close()
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_many_open_a_new_store_at_once() -> None:
+    with serving() as fresh:
+
+        def open_and_look(_: int) -> list[str]:
+            store = RecordStore(fresh.url)
+            try:
+                return store.studies()
+            finally:
+                store.close()
+
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(open_and_look, range(16))) == [[]] * 16
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_a_database_that_comes_back_is_waited_for() -> None:
+    with serving() as fresh:
+        store = RecordStore(fresh.url)
+        assert store.studies() == []
+        fresh.stop()
+        back = threading.Timer(3, fresh.start)
+        begin = time.monotonic()
+        back.start()
+        assert store.studies() == []
+        assert time.monotonic() - begin >= 2.5
+        back.join()
+        store.close()

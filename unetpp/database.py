@@ -1,0 +1,195 @@
+"""Where records lie: a SQLite file, or a PostgreSQL that several machines share.
+
+A database that is away for a while (a restart, a network that drops) is waited for; what is tried
+again is whole transactions, so nothing is written by half.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.schema import CreateTable
+
+from unetpp.errors import UserError
+
+# How long a process waits for another one that writes, or for a server that is away, in seconds.
+PATIENCE_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
+# Each process makes one transaction at a time; a second connection is for Optuna's own tables.
+_POOL, _OVERFLOW = 1, 2
+# Two processes that make the same new table at once would collide in PostgreSQL's catalogue.
+_TABLES_LOCK = 7_410_001
+# SQLSTATE: connection lost or refused, server shutting down or starting, deadlock, serialization.
+_PASSING = ("08", "57P", "40")
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class HasEngine(Protocol):
+    """What keeps its rows in a database."""
+
+    @property
+    def engine(self) -> sa.Engine:
+        """Of that database."""
+        ...
+
+
+_S = TypeVar("_S", bound=HasEngine)
+
+
+def open_engine(url: str) -> sa.Engine:
+    """The engine for a URL; nothing is connected yet.
+
+    Args:
+        url: `sqlite:///FILE` or `postgresql+psycopg://USER@HOST/DATABASE`.
+
+    Raises:
+        UserError: for another kind of database, a password in the URL, or a driver that is missing.
+    """
+    parsed = check_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = sa.create_engine(parsed)
+        event.listen(engine, "connect", _prepare_sqlite)
+        return engine
+    try:
+        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=_POOL, max_overflow=_OVERFLOW)
+    except ModuleNotFoundError:
+        raise UserError(
+            "a store in PostgreSQL needs psycopg, which is not installed; "
+            "pip install 'unetpp[postgres]'"
+        ) from None
+
+
+def check_url(url: str) -> sa.URL:
+    """The URL in parts.
+
+    Raises:
+        UserError: see `open_engine`; the sentence never repeats a password.
+    """
+    try:
+        parsed = sa.make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        # Not shown: what cannot be parsed may hold a password anywhere.
+        raise UserError(
+            "a store is sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, but the URL "
+            "given cannot be read; write it so"
+        ) from None
+    if parsed.password is not None or "password" in parsed.query:
+        raise UserError(
+            "the URL of a store holds no password, as commands, logs and records are seen by "
+            "others, but this one does; put it into PGPASSWORD or ~/.pgpass"
+        )
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise UserError(
+            "a store is sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, but this one is "
+            f"{backend} by {parsed.drivername}; name one of these two"
+        )
+    return parsed
+
+
+def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
+    """Make the tables that are missing; several processes may do so at once."""
+    # Not `create_all`, which looks first: two processes may open a new store at once.
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))
+        for table in tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def patient(
+    method: Callable[Concatenate[_S, _P], _T],
+) -> Callable[Concatenate[_S, _P], _T]:
+    """A method that may be tried again as a whole, and is while its database is away.
+
+    Pauses double up to 5 s; after `PATIENCE_S` seconds it raises a UserError that names the
+    database. Other errors pass through.
+    """
+
+    @functools.wraps(method)
+    def tried(self: _S, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return wait_for(self.engine, lambda: method(self, *args, **kwargs))
+
+    return tried
+
+
+def wait_for(
+    engine: sa.Engine, transaction: Callable[[], _T], *, patience: float = PATIENCE_S
+) -> _T:
+    """What the transaction returns, once the database answers.
+
+    Args:
+        engine: of the database.
+        transaction: may be called several times.
+        patience: seconds.
+
+    Raises:
+        UserError: when the database is away for longer.
+    """
+    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE_S
+    while True:
+        try:
+            return transaction()
+        except DBAPIError as error:
+            if not _will_pass(engine, error):
+                raise
+            if time.monotonic() + pause > deadline:
+                raise UserError(
+                    f"the store must answer within {patience:g} s, but {engine.url} did not "
+                    f"({_first_line(error)}); start the server, then the same command goes on"
+                ) from error
+        # Many workers must not come back all at once.
+        time.sleep(pause * random.uniform(0.5, 1.0))
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _will_pass(engine: sa.Engine, error: DBAPIError) -> bool:
+    """Whether the same transaction may succeed later. SQLite waits by itself."""
+    if engine.dialect.name == "sqlite":
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_PASSING)
+    # A connection that was refused or broke has no state; a wrong password neither.
+    text = str(error.orig)
+    refused = "authentication failed" in text or "does not exist" in text or "no password" in text
+    return error.connection_invalidated or (isinstance(error, OperationalError) and not refused)
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0][:200]
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # A reader (a report, a dashboard) must not make the writer fail: write-ahead log, and wait.
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={round(1000 * PATIENCE_S)}")
+    _use_write_ahead_log(cursor)
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
+    """Switch the journal; while another process switches the same new file, try again.
+
+    SQLite answers "database is locked" to that at once, whatever the busy timeout.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
