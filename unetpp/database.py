@@ -134,13 +134,18 @@ def wait_for(
         patience: seconds.
 
     Raises:
-        UserError: when the database is away for longer.
+        UserError: when the database is away for longer, or lets nobody in.
     """
     deadline, pause = time.monotonic() + patience, _FIRST_PAUSE_S
     while True:
         try:
             return transaction()
         except DBAPIError as error:
+            if _is_turned_away(error):
+                raise UserError(
+                    f"a store must be a database that lets this user in, but {engine.url} does "
+                    f"not ({_first_line(error)}); mend the URL, or PGPASSWORD or ~/.pgpass"
+                ) from error
             if not _will_pass(engine, error):
                 raise
             if time.monotonic() + pause > deadline:
@@ -160,10 +165,15 @@ def _will_pass(engine: sa.Engine, error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
         return str(state).startswith(_PASSING)
-    # A connection that was refused or broke has no state; a wrong password neither.
+    # A connection that was refused or broke has no state.
+    return error.connection_invalidated or isinstance(error, OperationalError)
+
+
+def _is_turned_away(error: DBAPIError) -> bool:
+    """Whether a server answered that it has no such user, password or database."""
     text = str(error.orig)
-    refused = "authentication failed" in text or "does not exist" in text or "no password" in text
-    return error.connection_invalidated or (isinstance(error, OperationalError) and not refused)
+    said = ("authentication failed", "FATAL:  database", "FATAL:  role", "no password supplied")
+    return isinstance(error, OperationalError) and any(words in text for words in said)
 
 
 def _first_line(error: DBAPIError) -> str:
