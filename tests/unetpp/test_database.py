@@ -156,7 +156,7 @@ def test_a_database_that_comes_back_is_waited_for() -> None:
 def test_who_is_turned_away_is_told_at_once(server: Server, user: str, database: str) -> None:
     url = f"postgresql+psycopg://{user}@127.0.0.1:{server.port}/{database}"
     begin = time.monotonic()
-    with pytest.raises(UserError, match="a database that lets this user in.*PGPASSWORD") as caught:
+    with pytest.raises(UserError, match=r"a database that lets this user in.*PGPASSWORD") as caught:
         RecordStore(url)
     assert f'"{user if user == "nobody" else database}" does not exist' in str(caught.value)
     assert time.monotonic() - begin < 5
