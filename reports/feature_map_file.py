@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reports.array_file import read_arrays, write_arrays
+from reports.array_file import read_arrays, texts_of, write_arrays
 from unetpp.errors import UserError
 
 
@@ -58,10 +58,23 @@ class FeatureMaps:
                     f"`{name}` of {m} feature maps of {n} cases must have the shape {shape}, but "
                     f"got {got}"
                 )
+        if m and not 0 <= int(self.cases.min()) <= int(self.cases.max()) < n:
+            raise UserError(
+                f"`cases` of feature maps must lie in 0..{n - 1}, but got {self.cases.min()} to "
+                f"{self.cases.max()}"
+            )
 
 
-_FIELDS = tuple(FeatureMaps.__dataclass_fields__)
 _TEXTS = ("case_ids", "reasons", "arms", "nodes")
+_KINDS = {
+    **dict.fromkeys(_TEXTS, "str"),
+    **dict.fromkeys(("images", "masks"), "uint8"),
+    "cases": "int64",
+    "maps": "float16",
+    "follows": "float64",
+}
+# A page with more maps is none that a study wrote.
+_MOST_MAPS = 10_000
 
 
 def feature_maps_name(study: str) -> str:
@@ -71,7 +84,7 @@ def feature_maps_name(study: str) -> str:
 
 def write_feature_maps(path: Path, maps: FeatureMaps) -> None:
     """Write the file in one step."""
-    write_arrays(path, {name: getattr(maps, name) for name in _FIELDS})
+    write_arrays(path, {name: getattr(maps, name) for name in _KINDS})
 
 
 def read_feature_maps(path: Path) -> FeatureMaps:
@@ -80,6 +93,6 @@ def read_feature_maps(path: Path) -> FeatureMaps:
     Raises:
         UserError: when the file is not such a one.
     """
-    arrays = read_arrays(path, _FIELDS, what="feature maps")
-    texts = {name: tuple(map(str, arrays.pop(name))) for name in _TEXTS}
+    arrays = read_arrays(path, _KINDS, what="feature maps")
+    texts = texts_of(path, arrays, _TEXTS, most=_MOST_MAPS)
     return FeatureMaps(**texts, **arrays)  # pyright: ignore[reportArgumentType]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reports.array_file import read_arrays, write_arrays
+from reports.array_file import read_arrays, texts_of, write_arrays
 from unetpp.errors import UserError
 
 
@@ -50,8 +50,13 @@ class Overlays:
                 )
 
 
-_FIELDS = tuple(Overlays.__dataclass_fields__)
 _TEXTS = ("case_ids", "reasons", "arms")
+_KINDS = {
+    **dict.fromkeys(_TEXTS, "str"),
+    **dict.fromkeys(("images", "masks", "predictions"), "uint8"),
+}
+# A page with more pictures is none that a study wrote.
+_MOST_CASES = 1000
 
 
 def overlays_name(study: str) -> str:
@@ -61,7 +66,7 @@ def overlays_name(study: str) -> str:
 
 def write_overlays(path: Path, overlays: Overlays) -> None:
     """Write the file in one step: a killed process leaves the old one or none."""
-    write_arrays(path, {name: getattr(overlays, name) for name in _FIELDS})
+    write_arrays(path, {name: getattr(overlays, name) for name in _KINDS})
 
 
 def read_overlays(path: Path) -> Overlays:
@@ -70,6 +75,6 @@ def read_overlays(path: Path) -> Overlays:
     Raises:
         UserError: when the file is not such a one.
     """
-    arrays = read_arrays(path, _FIELDS, what="overlays")
-    texts = {name: tuple(map(str, arrays.pop(name))) for name in _TEXTS}
+    arrays = read_arrays(path, _KINDS, what="overlays")
+    texts = texts_of(path, arrays, _TEXTS, most=_MOST_CASES)
     return Overlays(**texts, **arrays)  # pyright: ignore[reportArgumentType]

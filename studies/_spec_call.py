@@ -61,7 +61,8 @@ def interpret(text: str) -> object:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, UserError):
             raise
-        reason = error.msg if isinstance(error, SyntaxError) else "it is nested too deeply"
+        nested = isinstance(error, RecursionError | MemoryError)
+        reason = getattr(error, "msg", "it is no text" if not nested else "it is nested too deeply")
         raise UserError(
             f"SPEC must be one call such as 'unetpp(4, width=16)', but {shown(text)} cannot be read "
             f"({reason}); mind brackets and quotes"
@@ -93,7 +94,9 @@ def _value(node: ast.expr) -> object:
 
 def _bounded(value: float) -> float:
     if abs(value) > _LARGEST_NUMBER or not math.isfinite(value):
-        raise UserError(f"a number in SPEC is at most {_LARGEST_NUMBER:,}, but got {value:.3g}")
+        raise UserError(
+            f"a number in SPEC is at most {_LARGEST_NUMBER:,}, but got {shown(str(value))}"
+        )
     return value
 
 

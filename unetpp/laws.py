@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from unetpp.spec import EncoderSpec, GridSpec
 
 _DEEPEST = 6
+# Beyond these a description is damaged, or made to fill the memory: images are padded to the last.
+_WIDEST, _COARSEST = 2**24, 4096
 
 
 def check_choices(description: object, choices: Mapping[str, Sequence[object]]) -> None:
@@ -46,19 +49,45 @@ def check_encoder(encoder: EncoderSpec) -> None:
             f"a grid has a depth of at most {_DEEPEST}, but the encoder `{encoder.name}` has "
             f"{len(encoder.channels)} levels; take the first {_DEEPEST + 1}"
         )
-    if min(encoder.channels) < 1:
-        raise UserError(f"every width must be at least 1, but got {encoder.channels}")
+    _check_widths(encoder.channels)
     for fine, coarse in itertools.pairwise(encoder.strides):
         if fine < 1 or coarse % fine:
             raise UserError(
                 f"each stride of an encoder must be a multiple of the one before, but "
                 f"`{encoder.name}` has {encoder.strides}; choose another encoder"
             )
+    _check_coarseness(encoder)
     if encoder.block != "double_conv" and encoder.name != "plain":
         raise UserError(
             f"`block` of an encoder belongs to the plain one, but got {encoder.block} for "
             f"{encoder.name}; leave it out"
         )
+
+
+def _check_widths(widths: Sequence[int]) -> None:
+    if min(widths) < 1:
+        raise UserError(f"every width must be at least 1, but got {widths}")
+    if max(widths) > _WIDEST:
+        raise UserError(f"every width must be at most {_WIDEST:,}, but got {_short(widths)}")
+
+
+def _check_coarseness(encoder: EncoderSpec) -> None:
+    """Nothing to which images are padded or resampled is beyond any image."""
+    for name, values in (
+        ("strides", encoder.strides),
+        ("multiple", (encoder.multiple,)),
+        ("image_size", encoder.image_size or (1,)),
+    ):
+        if not all(1 <= value <= _COARSEST for value in values):
+            raise UserError(
+                f"`{name}` of an encoder must lie in 1..{_COARSEST}, but `{encoder.name}` has "
+                f"{_short(values)}; choose another encoder"
+            )
+
+
+def _short(values: object) -> str:
+    text = str(values)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def check_numbers(spec: GridSpec) -> None:
@@ -89,6 +118,14 @@ def check_numbers(spec: GridSpec) -> None:
             f"up_widths={spec.up_widths}, tail={spec.tail}, projection={spec.projection}, "
             f"node_widths={tuple(e.width for e in spec.node_widths)}"
         )
+    widest = max(*spec.widths, *other, spec.projection or 1, spec.in_channels, spec.classes)
+    if widest > _WIDEST:
+        raise UserError(
+            f"widths, `in_channels` and `classes` must be at most {_WIDEST:,}, but one is "
+            f"{_short(widest)}; the description is damaged"
+        )
+    if not math.isfinite(spec.leaky_slope):
+        raise UserError(f"`leaky_slope` must be a finite number, but got {spec.leaky_slope}")
     if not 0 <= spec.dropout < 1:
         raise UserError(f"`dropout` must be at least 0 and below 1, but got {spec.dropout}")
 

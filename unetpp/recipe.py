@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
@@ -53,15 +54,17 @@ class Augmentation:
     blur: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.flip <= 1 or not 0 < self.zoom[0] <= self.zoom[1]:
+        if not 0 <= self.flip <= 1 or not 0 < self.zoom[0] <= self.zoom[1] < math.inf:
             raise UserError(
                 "`flip` must lie between 0 and 1 and `zoom` be a range above 0, but got "
                 f"flip={self.flip}, zoom={self.zoom}"
             )
         names = ("rotation", "intensity", "tilt", "gamma", "noise", "blur")
-        below = {name: getattr(self, name) for name in names if not getattr(self, name) >= 0}
-        if below:
-            raise UserError(f"strengths of an augmentation must be at least 0, but got {below}")
+        wrong = {n: getattr(self, n) for n in names if not 0 <= getattr(self, n) < math.inf}
+        if wrong:
+            raise UserError(
+                f"strengths of an augmentation must be finite and at least 0, but got {wrong}"
+            )
         if not 0 <= self.elastic <= 0.07:
             raise UserError(
                 f"`elastic` must be at least 0 and at most 0.07 of a side, but got {self.elastic}"
@@ -106,8 +109,10 @@ class Normalisation:
                 "a normalisation has a mean and a deviation for each channel if it is fixed and "
                 f"none otherwise, but got {self.kind} with {self.mean} and {self.deviation}"
             )
-        if not all(value > 0 for value in self.deviation):
-            raise UserError(f"deviations must be above 0, but got {self.deviation}")
+        if not all(0 < value < math.inf for value in self.deviation):
+            raise UserError(f"deviations must be finite and above 0, but got {self.deviation}")
+        if not all(map(math.isfinite, self.mean)):
+            raise UserError(f"means must be finite, but got {self.mean}")
 
 
 Loss = Literal["cross_entropy_dice", "cross_entropy", "dice", "focal_dice"]
@@ -172,9 +177,9 @@ class TrainRecipe:
                 "`epochs` and `batch_size` must be at least 1, but got "
                 f"epochs={self.epochs}, batch_size={self.batch_size}"
             )
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             raise UserError(
-                "`learning_rate` must be above 0 and `weight_decay` at least 0, but got "
+                "`learning_rate` must be above 0, `weight_decay` at least 0, both finite, but got "
                 f"{self.learning_rate} and {self.weight_decay}"
             )
         if not 0 < self.threshold < 1:

@@ -43,7 +43,8 @@ _FILES = frozenset({"model.safetensors", "config.json", "README.md", DATA_FILE})
 _FORMAT = 1
 _MOST_BYTES = 2**20
 _LONGEST_SIDE = 2**16
-_MOST_PIXELS = 2**31
+# An image is resized to the size, and padded to the window, before anything else is looked at.
+_MOST_PIXELS = 2**28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

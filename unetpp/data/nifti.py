@@ -9,6 +9,8 @@ import gzip
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +24,10 @@ from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.sources import Pixels
 
 _MOST_VOXELS = 2**31
+# Along an axis: a slice each may become a case, before a voxel is read.
+_LONGEST_AXIS = 2**16
+# What lies between header and voxels is read as a whole where a mask is written beside it.
+_MOST_BEFORE_VOXELS = 2**26
 _CHUNK = 2**24
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 # Of the volumes whose slices are asked for one after the other.
@@ -112,21 +118,38 @@ def _recent_volume(path: Path) -> _Volume:
     return volume
 
 
+def nifti_shape(path: Path) -> tuple[int, ...]:
+    """The axes of a volume, the channels last where it has some; only its header is read.
+
+    Raises:
+        BadFileError: it has no header that is safe to follow.
+    """
+    with _opened(path) as (_, header, _):
+        return tuple(map(int, header.get_data_shape()))
+
+
 def _read_volume(path: Path) -> _Volume:
+    with _opened(path) as (stream, header, zipped):
+        array = _read_array(stream, header)
+        if zipped:
+            # The checksum is looked at where the end is reached.
+            stream.read(1)
+        return _described(array, header, path, zipped=zipped)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, Any, bool]]:
+    """The unpacked stream behind its header, the header, and whether it is zipped."""
     with open_file(path) as file:
         zipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = gzip.GzipFile(fileobj=file) if zipped else file
+        stream: Any = gzip.GzipFile(fileobj=file) if zipped else file
         try:
-            header, is_known = _read_header(stream)  # pyright: ignore[reportArgumentType]
+            header, is_known = _read_header(stream)
             if header is None:
                 raise _not_nifti(path, is_known)
             _check_header(header, path)
-            array = _read_array(stream, header)  # pyright: ignore[reportArgumentType]
-            if zipped:
-                # The checksum is looked at where the end is reached.
-                stream.read(1)
-            return _described(array, header, path, zipped=zipped)
+            yield stream, header, zipped
         except BadFileError:
             raise
         except Exception as error:  # noqa: BLE001
@@ -163,12 +186,19 @@ def _check_header(header: Any, path: Path) -> None:
             "a volume must have 3 axes, or 4 with the channels in the last, but "
             f"`{path}` has the shape {shape}; convert it",
         )
-    if math.prod(shape) > _MOST_VOXELS:
+    if math.prod(shape) > _MOST_VOXELS or max(shape) > _LONGEST_AXIS:
         raise BadFileError(
             "too-many-pixels",
             path,
-            f"a volume must have at most {_MOST_VOXELS} voxels to be read safely, but `{path}` has "
-            f"the shape {shape}; cut it or remove the case",
+            f"a volume must have at most {_MOST_VOXELS} voxels, {_LONGEST_AXIS} along an axis, to "
+            f"be read safely, but `{path}` has the shape {shape}; cut it or remove the case",
+        )
+    if not 0 <= header.get_data_offset() <= _MOST_BEFORE_VOXELS:
+        raise BadFileError(
+            "bad-offset",
+            path,
+            f"voxels must begin within the first {_MOST_BEFORE_VOXELS} bytes, but those of `{path}` "
+            f"begin at {header.get_data_offset()}; save it anew without its extensions",
         )
     if header.get_data_dtype().kind not in "biuf":
         raise BadFileError(

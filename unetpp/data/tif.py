@@ -21,6 +21,8 @@ from unetpp.data.pillow import FORMATS, ORIENTATION, eight_bits_read, from_pillo
 
 # More channels than this are taken for a stack of images.
 _MOST_CHANNELS = 12
+# For `TiffFile`: some kinds of tif name other files, wherever these are, whose pixels are then taken.
+ALONE: Any = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 
 
 def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: bool) -> Stored:
@@ -37,7 +39,7 @@ def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: boo
         ValueError: it has no pixels, or fewer than it says; and whatever tifffile raises for a
             damaged file.
     """
-    with tifffile.TiffFile(stream) as tif:
+    with tifffile.TiffFile(stream, **ALONE) as tif:
         part = _tif_part(tif, path, page)
         frame = part.keyframe
         if min(part.shape, default=0) < 1:

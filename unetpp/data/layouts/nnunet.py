@@ -255,12 +255,14 @@ def _num_colours(path: Path) -> int:
     import tifffile
     from PIL import Image
 
+    from unetpp.data.tif import ALONE
+
     try:
         if path.suffix in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as file:
+            with tifffile.TiffFile(path, **ALONE) as file:
                 return int(file.pages.first.samplesperpixel)
         if path.suffix == ".png":
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:
                 return 3 if image.mode == "P" else len(image.getbands())
     except Exception:  # noqa: BLE001
         # Reading the case says what is wrong; damaged tags make tifffile raise errors of any kind.

@@ -120,9 +120,11 @@ def num_pages(path: Path) -> int:
     """
     import tifffile
 
+    from unetpp.data.tif import ALONE
+
     open_file(path).close()
     try:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(path, **ALONE) as file:
             if number := len(file.pages):
                 return number
     except tifffile.TiffFileError:

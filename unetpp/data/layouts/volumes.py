@@ -6,16 +6,14 @@ folder/masks/a.nii.gz     of the same size; the folders may have other usual nam
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpp.data.files import damaged, finding, is_nifti, open_file
+from unetpp.data.files import finding, is_nifti
 from unetpp.data.findings import BadFileError, Finding
 from unetpp.data.layouts.pairing import Found, id_of, pair, shown
 from unetpp.data.layouts.walking import IMAGE_FOLDERS, MASK_FOLDERS, entries, first_named, walk
@@ -199,40 +197,10 @@ def volume_shape(path: Path) -> tuple[int, ...]:
     Raises:
         BadFileError: it has no readable header, or not three axes (and perhaps one of channels).
     """
-    shape = _stored_shape(path)
-    if len(shape) not in (3, 4) or min(shape) < 1:
-        raise BadFileError(
-            "wrong-dimensions",
-            path,
-            f"A volume must have three axes, and perhaps a fourth of channels, but `{shown(path)}` "
-            f"is {_text(shape)}; convert it.",
-        )
-    return shape[:3]
+    # nibabel is not loaded for those who have pictures only.
+    from unetpp.data.nifti import nifti_shape
 
-
-def _stored_shape(path: Path) -> tuple[int, ...]:
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    with open_file(path) as file:
-        is_zipped = file.read(2) == b"\x1f\x8b"
-    errors = (HeaderDataError, WrapStructError, OSError, EOFError, zlib.error)
-    try:
-        image: Any = nibabel.load(path)
-        return tuple(int(length) for length in image.shape)
-    except ImageFileError as error:
-        if is_zipped:
-            raise damaged(path, "NIfTI file", error) from None
-        raise BadFileError(
-            "not-an-image",
-            path,
-            f"A volume must be a NIfTI file, but `{shown(path)}` is none; convert it or remove the "
-            "case.",
-        ) from None
-    except (*errors, ValueError, OverflowError) as error:
-        raise damaged(path, "NIfTI file", error) from None
+    return nifti_shape(path)[:3]
 
 
 def _filled(path: Path, axis: int, wanted: Wanted) -> NDArray[np.bool_]:

@@ -147,7 +147,7 @@ def test_other_files_are_ignored_with_a_warning(folder: Path) -> None:
     [
         (np.zeros((4, 5, 7), np.uint8), "size-mismatch"),
         (np.zeros((4, 5), np.uint8), "wrong-dimensions"),
-        (b"no volume", "not-an-image"),
+        (b"no volume", "truncated-file"),
         (b"", "empty-file"),
     ],
 )
