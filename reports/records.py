@@ -17,6 +17,7 @@ from pandas.api.types import union_categoricals
 
 from reports.feature_map_file import FeatureMaps, feature_maps_name, read_feature_maps
 from reports.overlay_file import Overlays, overlays_name, read_overlays
+from reports.record_laws import check_arms, check_rows, check_study, readable
 from unetpp.errors import UserError
 from unetpp.metrics.overlap import EmptyPolicy
 from unetpp.provenance import Machine
@@ -128,9 +129,15 @@ def load_study(
         UserError: when there is no store, no such study, more than one to choose from, or not
             a single finished run of a study that trains.
     """
+    with readable(folder):
+        return _load_study(folder, study, empty)
+
+
+def _load_study(folder: Path, study: str | None, empty: EmptyPolicy) -> StudyRecords:
     store = RecordStore.open_folder(folder, must_exist=True)
     try:
         manifest = _manifest(store, folder, study)
+        check_study(manifest)
         records = _arm_runs(store, manifest) if manifest.trains else []
         if manifest.trains and not records:
             raise UserError(
@@ -152,8 +159,10 @@ def load_study(
                 columns=_LATENCY_COLUMNS,
             ),
             missing=_missing(manifest, records),
-            overlays=_file_of(folder, overlays_name(manifest.study), read_overlays),
-            feature_maps=_file_of(folder, feature_maps_name(manifest.study), read_feature_maps),
+            overlays=_file_of(folder, overlays_name(manifest.study), read_overlays, manifest),
+            feature_maps=_file_of(
+                folder, feature_maps_name(manifest.study), read_feature_maps, manifest
+            ),
             empty=empty,
         )
     finally:
@@ -162,11 +171,12 @@ def load_study(
 
 def study_names(folder: Path) -> list[str]:
     """The studies whose records lie in a folder, in alphabetical order."""
-    store = RecordStore.open_folder(folder, must_exist=True)
-    try:
-        return store.studies()
-    finally:
-        store.close()
+    with readable(folder):
+        store = RecordStore.open_folder(folder, must_exist=True)
+        try:
+            return store.studies()
+        finally:
+            store.close()
 
 
 def incomplete_line(study: StudyRecords) -> str | None:
@@ -290,6 +300,7 @@ def _rows(store: RecordStore, kind: RowKind, records: Sequence[_ArmRun]) -> pd.D
         rows = store.rows(kind, record.key)
         if rows:
             frame = pd.DataFrame.from_records(rows, columns=names)
+            check_rows(kind, frame)
             frame.insert(0, "arm", arm.name)
             frame.insert(1, "fold", record.key.fold)
             frame.insert(2, "seed", record.key.seed)
@@ -321,12 +332,18 @@ def _categorised(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(set(_REPEATED) & set(frame.columns), "category"))
 
 
-_Read = TypeVar("_Read")
+_Read = TypeVar("_Read", Overlays, FeatureMaps)
 
 
-def _file_of(folder: Path, name: str, read: Callable[[Path], _Read]) -> _Read | None:
+def _file_of(
+    folder: Path, name: str, read: Callable[[Path], _Read], manifest: StudyManifest
+) -> _Read | None:
     path = folder / name
-    return read(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = read(path)
+    check_arms(found.arms, manifest, path)
+    return found
 
 
 def _curves(records: list[_ArmRun]) -> pd.DataFrame:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from reports.record_laws import check_counts, check_search, readable
 from reports.records import machine_line
 from unetpp.errors import UserError
+from unetpp.foreign_sqlite import guard
 from unetpp.metrics.overlap import dice, iou
 from unetpp.records import CaseCounts, Invocation, RunKey, RunRecord
 from unetpp.searches import (
@@ -110,6 +112,7 @@ def holds_search(folder: Path) -> bool:
     # Not `RecordStore`, which makes the tables that it misses.
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            guard(connection)
             return _count(connection, "searches") > 0 and _count(connection, "manifests") == 0
     except sqlite3.DatabaseError:
         return False
@@ -126,6 +129,11 @@ def load_search(folder: Path, search: str | None = None) -> SearchRecords:
         UserError: when there is no store, no such search, more than one to choose from, or no
             trial.
     """
+    with readable(folder):
+        return _load_search(folder, search)
+
+
+def _load_search(folder: Path, search: str | None) -> SearchRecords:
     store = RecordStore.open_folder(folder, must_exist=True)
     try:
         ledger = SearchLedger(store)
@@ -137,6 +145,7 @@ def load_search(folder: Path, search: str | None = None) -> SearchRecords:
                 "has none; run the search first"
             )
         result = ledger.result(manifest.search)
+        check_search(manifest, trials, result)
         runs: list[dict[str, object]] = []
         cases: list[dict[str, object]] = []
         for place, key in _keys(manifest, trials, result):
@@ -288,6 +297,7 @@ def _scored(
 ) -> list[dict[str, object]]:
     """Case, group, class and score of the cases under the output by which the run is judged."""
     kept = [count for count in counts if count.output == record.primary_output]
+    check_counts(kept)
     scores = _SCORES[manifest.metric](
         [c.tp for c in kept], [c.fp for c in kept], [c.fn for c in kept]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -21,13 +22,22 @@ from unetpp.training.device import machine_of
 def invocation_of(device: str) -> Invocation:
     """This start of the command, on this machine."""
     return Invocation(
-        command=shlex.join(["unetpp", *sys.argv[1:]]),
+        command=shlex.join(["unetpp", *map(without_password, sys.argv[1:])]),
         started_at=now(),
         finished_at=None,
         revision=provenance.source_revision(),
         versions=provenance.package_versions(),
         machine=asdict(machine_of(device)),
     )
+
+
+def without_password(argument: str) -> str:
+    """An argument of the command as it may be stored and shown.
+
+    A URL with a password is refused, but what was typed is noted before everything is looked at.
+    """
+    shown = re.sub(r"(://[^/?#\s]*?):[^/?#\s]*@", r"\1:***@", argument)
+    return re.sub(r"(password|passwd|pwd|token)=[^&\s]+", r"\1=***", shown, flags=re.IGNORECASE)
 
 
 @contextmanager

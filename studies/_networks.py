@@ -148,6 +148,6 @@ def _recorded(folder: Path) -> Iterator[tuple[str, str]]:
                     yield record.key.id, record.spec
         finally:
             store.close()
-    except (SQLAlchemyError, ValidationError) as error:
+    except (SQLAlchemyError, ValidationError, UserError) as error:
         reason = str(error).splitlines()[0]
         warnings.warn(f"{folder} is left out: its records cannot be read ({reason})", stacklevel=1)

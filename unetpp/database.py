@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 from sqlalchemy.schema import CreateTable
 
 from unetpp.errors import UserError
+from unetpp.foreign_sqlite import guard
 
 # How long a process waits for another one that writes, or for a server that is away, in seconds.
 PATIENCE_S = 60.0
@@ -27,6 +28,15 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 _POOL, _OVERFLOW = 1, 2
 # Two processes that make the same new table at once would collide in PostgreSQL's catalogue.
 _TABLES_LOCK = 7_410_001
+# What a URL of PostgreSQL may say after "?": nothing here is secret.
+_SETTINGS = frozenset(
+    (
+        *("host", "hostaddr", "port", "user", "dbname", "service", "passfile", "application_name"),
+        *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding"),
+        *("connect_timeout", "target_session_attrs", "load_balance_hosts", "gssencmode"),
+        *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    )
+)
 # SQLSTATE: connection lost or refused, server shutting down or starting, deadlock, serialization.
 _PASSING = ("08", "57P", "40")
 
@@ -84,10 +94,11 @@ def check_url(url: str) -> sa.URL:
             "a store is sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE, but the URL "
             "given cannot be read; write it so"
         ) from None
-    if parsed.password is not None or "password" in parsed.query:
+    if _may_hold_password(parsed):
         raise UserError(
-            "the URL of a store holds no password, as commands, logs and records are seen by "
-            "others, but this one does; put it into PGPASSWORD or ~/.pgpass"
+            "the URL of a store holds no password and no setting that may be one, as commands, "
+            "logs and records are seen by others, but this one does; put it into PGPASSWORD or "
+            "~/.pgpass"
         )
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
         raise UserError(
@@ -95,6 +106,18 @@ def check_url(url: str) -> sa.URL:
             f"{backend} by {parsed.drivername}; name one of these two"
         )
     return parsed
+
+
+def _may_hold_password(url: sa.URL) -> bool:
+    """Whether a part that is shown elsewhere is, or could be, a password."""
+    if url.password is not None or "password" in url.query:
+        return True
+    if url.get_backend_name() == "sqlite":
+        return False
+    # libpq takes passwords in other settings too, and "host=... password=..." in some of these.
+    texts = (url.username or "", url.database or "", *map(str, url.query.values()))
+    marked = any(mark in text for text in texts for mark in ("=", "://", "password"))
+    return marked or ":" in (url.username or "") or not _SETTINGS.issuperset(url.query)
 
 
 def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
@@ -184,6 +207,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # A reader (a report, a dashboard) must not make the writer fail: write-ahead log, and wait.
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={round(1000 * PATIENCE_S)}")
+    guard(connection)
     _use_write_ahead_log(cursor)
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

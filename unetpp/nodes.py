@@ -41,7 +41,7 @@ def as_node(name: str | Node) -> Node:
     """
     if isinstance(name, Node):
         return name
-    found = re.fullmatch(r"X_(\d+)_(\d+)", name)
+    found = re.fullmatch(r"X_([0-9]{1,9})_([0-9]{1,9})", name)
     if found is None:
         raise UserError(f"a node is written X_i_j, such as X_0_2, but got {name!r}")
     return Node(int(found[1]), int(found[2]))

@@ -1,0 +1,99 @@
+"""A SQLite file that somebody else made: nothing in it runs, and no value is without a bound."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from make_study import make_study
+
+from reports.records import load_study
+from reports.search_records import holds_search
+from studies._folder import without_password
+from unetpp.errors import UserError
+from unetpp.store import RecordStore
+
+_ENDLESS = "with recursive n(i) as (select 1 union all select i + 1 from n) select i from n"
+_CASES = (
+    "select i as run_id, 'a' as 'case', 'L1' as output, 1 as label, 'g' as 'group', 1 as tp, 1 as fp, "
+    "1 as fn, 1 as tn from n"
+)
+
+
+def _hostile(folder: Path, *statements: str) -> Path:
+    with closing(sqlite3.connect(folder / "records.sqlite")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_study(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("statements", "named"),
+    [
+        (
+            (
+                "drop table cases",
+                f"create view cases as {_ENDLESS.replace('select i from n', _CASES)}",
+            ),
+            "view cases",
+        ),
+        (
+            ("create trigger t after insert on invocations begin delete from runs; end",),
+            "trigger t",
+        ),
+        (("create virtual table f using fts5(x)",), "virtual table f"),
+        (
+            ("create table g (a integer, b blob generated always as (zeroblob(a)) virtual)",),
+            "computed column g.b",
+        ),
+    ],
+    ids=["endless view", "trigger", "virtual table", "computed column"],
+)
+@pytest.mark.timeout(20)
+def test_what_runs_by_itself_is_refused(
+    folder: Path, statements: tuple[str, ...], named: str
+) -> None:
+    _hostile(folder, *statements)
+    with pytest.raises(UserError, match=rf"tables and indexes alone, but .* has the {named}"):
+        load_study(folder)
+    with pytest.raises(UserError, match=named):
+        holds_search(folder)
+
+
+def test_value_without_a_bound_is_not_read(folder: Path) -> None:
+    _hostile(folder, "update manifests set manifest = cast(zeroblob(100000000) as text)")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_study(folder)
+
+
+def test_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "records.sqlite").write_bytes(b"not a database " * 100)
+    with pytest.raises(UserError, match=r"records.sqlite is none \(file is not a database\)"):
+        RecordStore.open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "noted"),
+    [
+        ("postgresql+psycopg://me:hunter2@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("--store=postgresql://me:hun@ter2@host/db", "--store=postgresql://me:***@host/db"),
+        ("postgresql://:hunter2@host", "postgresql://:***@host"),
+        ("x://host/db?user=me&password=hunter2&port=1", "x://host/db?user=me&password=***&port=1"),
+        ("x://host/db?sslpassword=hunter2", "x://host/db?sslpassword=***"),
+        ("host=a PASSWORD=hunter2", "host=a PASSWORD=***"),
+        ("--out", "--out"),
+        ("runs/a:b@c", "runs/a:b@c"),
+        ("postgresql+psycopg://me@host:5432/db", "postgresql+psycopg://me@host:5432/db"),
+    ],
+)
+def test_password_that_was_typed_is_not_noted(typed: str, noted: str) -> None:
+    assert without_password(typed) == noted

@@ -1,0 +1,48 @@
+"""A SQLite file that somebody else may have made: read, but never obeyed.
+
+Tables are data, and no larger than their file. What makes rows or acts by itself (views, triggers,
+virtual tables, computed columns) is in no file of ours, and could keep a reader busy for ever.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from unetpp.errors import UserError
+
+# Of a text or blob, in bytes; a run of a thousand epochs takes a tenth of a megabyte.
+_LONGEST_VALUE = 2**26
+_PROGRAMS = (
+    "select type || ' ' || name from sqlite_master where type not in ('table', 'index')",
+    "select 'virtual table ' || name from sqlite_master where type = 'table' and rootpage = 0",
+    (
+        "select 'computed column ' || t.name || '.' || c.name from sqlite_master as t "
+        "join pragma_table_xinfo(t.name) as c where t.type = 'table' and c.hidden > 0"
+    ),
+)
+
+
+def guard(connection: sqlite3.Connection) -> None:
+    """Make a new connection safe for a file of unknown origin.
+
+    Raises:
+        UserError: the file is no SQLite database, or holds what runs by itself.
+    """
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
+    file = connection.execute("PRAGMA database_list").fetchone()[2] or "the store"
+    try:
+        found = [row for query in _PROGRAMS for row in connection.execute(f"{query} limit 1")]
+    except sqlite3.OperationalError:
+        # Locked, or not to be read: whoever reads on says so.
+        return
+    except sqlite3.DatabaseError as error:
+        raise UserError(
+            f"a store must be an SQLite database, but {file} is none ({error}); copy it again"
+        ) from None
+    if found:
+        raise UserError(
+            f"a store must hold tables and indexes alone, but {file} has the {found[0][0]}, which "
+            "could run by itself; see where the file comes from"
+        )
