@@ -187,6 +187,9 @@ class _TrialRuns:
 
     def train_next_fold(self, trial: TrialRecord, spec: GridSpec) -> TrialRecord:
         fold = trial.folds_done
+        if fold == 0:
+            # Of an attempt that was interrupted after a rung: its epochs are told again.
+            trial = replace(trial, seconds=0.0)
         watched = trial
 
         def on_epoch(log: EpochLog) -> None:

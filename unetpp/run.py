@@ -26,6 +26,7 @@ from unetpp.records import EpochLog, RunKey, RunRecord
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 from unetpp.trained import FedAs, load_trained, save_trained
+from unetpp.training.checkpoints import Resumed, Slot, remove_checkpoint
 from unetpp.training.device import machine_of, memory_format
 from unetpp.training.feed import Feed
 from unetpp.training.loop import train
@@ -92,15 +93,40 @@ def run_fold(
     store: RecordStore,
     *,
     on_epoch: Callable[[EpochLog], None] | None = None,
+    checkpoint: Slot | None = None,
 ) -> RunRecord:
     """Train `spec` on all folds but one, score it on that one, and store the record.
 
     A key that is stored already is returned as it is and nothing is trained, unless it was not
     watched as the bench wants: then it is trained again, and what was watched is added to it.
+
+    Args:
+        bench: see `Bench`.
+        spec: of the network.
+        fold: which is held out.
+        store: of the record.
+        on_epoch: see `train`.
+        checkpoint: see `train`; of this key alone. It is removed when the record is stored. The
+            seconds of the record count the finished epochs of all attempts.
     """
-    key = bench.key(spec, fold)
     if is_done(bench, spec, fold, store):
-        return _stored(store, key)
+        record = _stored(store, bench.key(spec, fold))
+    else:
+        record = _trained(bench, spec, fold, store, on_epoch, checkpoint)
+    # Of an earlier attempt too, that ended between the record and this line.
+    remove_checkpoint(checkpoint)
+    return record
+
+
+def _trained(
+    bench: Bench,
+    spec: GridSpec,
+    fold: int,
+    store: RecordStore,
+    on_epoch: Callable[[EpochLog], None] | None,
+    checkpoint: Slot | None,
+) -> RunRecord:
+    key = bench.key(spec, fold)
     begin, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     device = torch.device(bench.device)
     training, held_out = bench.folds.indices(bench.dataset, fold)
@@ -115,8 +141,17 @@ def run_fold(
         model = UNetPlusPlus(spec, encoder_weights=bench.encoder_weights)
         model = model.to(device).to(memory_format=memory_format(spec.spatial_dims))
         observers = _observers(bench, tested)
+        earlier: list[Resumed] = []
         curve = train(
-            model, learned, tested, bench.recipe, seed=seed, on_epoch=on_epoch, observers=observers
+            model,
+            learned,
+            tested,
+            bench.recipe,
+            seed=seed,
+            on_epoch=on_epoch,
+            observers=observers,
+            checkpoint=checkpoint,
+            on_resume=earlier.append,
         )
     traces = [entry for observer in observers for entry in observer.entries]
     if store.run(key) is not None:
@@ -140,7 +175,7 @@ def run_fold(
         primary_output=primary_output(model),
         num_parameters=count_trainable(model),
         macs=count_macs(model, in_channels=spec.in_channels, shape=bench.shape),
-        seconds=time.perf_counter() - begin,
+        seconds=time.perf_counter() - begin + sum(resumed.seconds for resumed in earlier),
         curve=curve,
         machine=asdict(machine_of(bench.device)),
         versions=provenance.package_versions(),

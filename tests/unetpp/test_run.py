@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
+from slots import FileSlot, MemorySlot
 from tiny_study import store_in, tiny_bench, tiny_spec
 
 import unetpp.run
+import unetpp.training.loop
 from unetpp.records import ScoredCases
 from unetpp.run import OBSERVED, held_out_of, is_done, load_run, predict_case, run_fold, seed_of
+from unetpp.store import RowKind
 from unetpp.trained import load_trained
 from unetpp.training.scoring import score_cases
 
@@ -197,3 +207,159 @@ def test_the_held_out_cases_of_a_run_are_those_that_were_scored(tmp_path):
     }
     again = score_cases(model, feed, threshold=threshold)
     assert sorted(again.counts, key=lambda c: (c.case, c.output)) == store.cases(record.key)
+
+
+# --- interrupted and taken up
+
+
+def _all_of(bench, spec, store, fold=0):
+    """Everything that a run leaves, but times."""
+    key = bench.key(spec, fold)
+    record = store.run(key)
+    assert record is not None
+    curve = [replace(log, seconds=0.0) for log in record.curve]
+    weights = (bench.weights_folder / key.id / "model.safetensors").read_bytes()
+    record = replace(record, seconds=0.0, started_at="", curve=())
+    rows = {kind: store.rows(kind, key) for kind in get_args(RowKind)}
+    assert rows["cases"]
+    return record, curve, rows, weights
+
+
+def _watched_bench(folder, **changes):
+    bench = replace(tiny_bench(folder, epochs=6), observed=tuple(OBSERVED))
+    return replace(bench, recipe=replace(bench.recipe, **changes))
+
+
+def _interrupted(bench, spec, store, slot, epoch):
+    def stop(log):
+        if log.epoch == epoch:
+            raise _StoppedError
+
+    with pytest.raises(_StoppedError):
+        run_fold(bench, spec, 0, store, on_epoch=stop, checkpoint=slot)
+
+
+@pytest.mark.parametrize("changes", [{}, {"patch": (8, 8)}])
+def test_a_run_interrupted_at_every_epoch_leaves_what_one_leaves_that_was_not(tmp_path, changes):
+    spec = replace(tiny_spec(), dropout=0.2)
+    bench, store = _watched_bench(tmp_path / "1", **changes), store_in(tmp_path / "1")
+    slot = FileSlot(tmp_path / "checkpoint")
+    for epoch in (1, 2, 3, 4, 5, 6):
+        _interrupted(bench, spec, store, slot, epoch)
+    told = []
+    run_fold(bench, spec, 0, store, on_epoch=told.append, checkpoint=slot)
+    assert [log.epoch for log in told] == [1, 2, 3, 4, 5, 6]
+    assert slot.read() is None
+    other, whole_store = _watched_bench(tmp_path / "2", **changes), store_in(tmp_path / "2")
+    run_fold(other, spec, 0, whole_store)
+    assert _all_of(bench, spec, store) == _all_of(other, spec, whole_store)
+
+
+def test_a_run_interrupted_while_it_is_scored_is_not_trained_again(tmp_path, monkeypatch):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    slot = MemorySlot()
+
+    def fail(*_, **__):
+        raise _StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unetpp.run, "score_cases", fail)
+        with pytest.raises(_StoppedError):
+            run_fold(bench, spec, 0, store, checkpoint=slot)
+    with monkeypatch.context() as patch:
+        patch.setattr(unetpp.training.loop, "_step", fail)
+        run_fold(bench, spec, 0, store, checkpoint=slot)
+    assert slot.data is None
+    other, whole_store = tiny_bench(tmp_path / "2"), store_in(tmp_path / "2")
+    run_fold(other, spec, 0, whole_store)
+    assert _all_of(bench, spec, store) == _all_of(other, spec, whole_store)
+
+
+def test_the_seconds_of_a_run_count_all_attempts_and_no_epoch_twice(tmp_path, monkeypatch):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    slot, before = MemorySlot(), unetpp.training.loop._step
+
+    def slow(*args):
+        time.sleep(0.1)
+        return before(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unetpp.training.loop, "_step", slow)
+        _interrupted(bench, spec, store, slot, 2)
+    record = run_fold(bench, spec, 0, store, checkpoint=slot)
+    slept = 2 * 2 * 0.1
+    assert sum(log.seconds for log in record.curve) >= slept
+    assert slept < record.seconds
+    once = run_fold(replace(bench, seed=1), spec, 0, store)
+    assert record.seconds < slept + 10 * once.seconds
+
+
+def test_a_checkpoint_that_outlived_its_run_is_removed_and_not_read(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    first = run_fold(bench, spec, 0, store)
+    slot = MemorySlot(b"left by a process that was killed after it had stored the record")
+    assert run_fold(bench, spec, 0, store, checkpoint=slot) == first
+    assert slot.data is None
+
+
+def test_a_checkpoint_of_another_fold_is_ignored(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path / "1"), tiny_spec(), store_in(tmp_path / "1")
+    slot = MemorySlot()
+    _interrupted(bench, spec, store, slot, 1)
+    with pytest.warns(UserWarning, match="is ignored and training begins at epoch 1"):
+        run_fold(bench, spec, 1, store, checkpoint=slot)
+    other, whole_store = tiny_bench(tmp_path / "2"), store_in(tmp_path / "2")
+    run_fold(other, spec, 1, whole_store)
+    assert _all_of(bench, spec, store, 1) == _all_of(other, spec, whole_store, 1)
+
+
+_KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from slots import FileSlot
+from tiny_study import store_in, tiny_bench, tiny_spec
+
+import unetpp.training.loop
+from unetpp.run import OBSERVED, run_fold
+
+folder, left = Path(sys.argv[1]), int(sys.argv[2])
+torch.set_num_threads(1)
+bench = replace(tiny_bench(folder, epochs=6), observed=tuple(OBSERVED))
+slot, before = FileSlot(folder / "checkpoint"), unetpp.training.loop._step
+
+def step(*args):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(*args)
+
+unetpp.training.loop._step = step
+run_fold(bench, replace(tiny_spec(), dropout=0.2), 0, store_in(folder), checkpoint=slot)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_whose_processes_were_killed_leaves_what_one_leaves_that_was_not(tmp_path):
+    folder = tmp_path / "1"
+    folder.mkdir()
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(root / "tests")])
+    # Two steps an epoch: killed in the first, twice in later ones, and before the last step.
+    for steps, is_killed in ((1, True), (5, True), (3, True), (99, False)):
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(folder), str(steps)],
+            env=os.environ | {"PYTHONPATH": paths},
+            check=False,
+            timeout=200,
+        )
+        assert done.returncode == (-signal.SIGKILL if is_killed else 0)
+        assert (folder / "checkpoint").exists() == (steps in (5, 3))
+    spec = replace(tiny_spec(), dropout=0.2)
+    other, whole_store = _watched_bench(tmp_path / "2"), store_in(tmp_path / "2")
+    run_fold(other, spec, 0, whole_store)
+    bench = _watched_bench(folder)
+    assert _all_of(bench, spec, store_in(folder)) == _all_of(other, spec, whole_store)

@@ -17,6 +17,7 @@ from unetpp.grid import head_weights
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.records import EpochLog
+from unetpp.training.checkpoints import Keeper, Resumed, Slot, removed_on, training_id
 from unetpp.training.device import memory_format
 from unetpp.training.failures import DivergenceError
 from unetpp.training.feed import Feed
@@ -45,6 +46,8 @@ def train(
     seed: int,
     on_epoch: Callable[[EpochLog], None] | None = None,
     observers: Sequence[Observer] = (),
+    checkpoint: Slot | None = None,
+    on_resume: Callable[[Resumed], None] | None = None,
 ) -> tuple[EpochLog, ...]:
     """Train `model` in place and return its learning curve; the weights of the last epoch stay.
 
@@ -53,29 +56,57 @@ def train(
     mean, in training and held out alike, so that the curves of all networks can be read side by
     side.
 
+    With a checkpoint, a training that is interrupted goes on after its last finished epoch when it
+    is called again with the same arguments and a network that was made in the same way; on the
+    same machine with as many threads, the result is that of one that was not, to the bit. (On a
+    GPU as far as its kernels are deterministic; dropout on mps is drawn anew.) A training that
+    diverges removes its checkpoint, so that one that is started again, perhaps on another machine,
+    does not go on from weights that are spoilt.
+
     Args:
         model: on the device of the feeds.
         training: what is learned from.
         held_out: looked at in some epochs, never learned from and never used to choose.
         recipe: see `TrainRecipe`.
         seed: of the run.
-        on_epoch: called after each epoch.
+        on_epoch: called after each epoch, when its checkpoint is written; it may raise to end the
+            training. Of one that goes on, it is first called for the epochs that are finished.
         observers: look at steps and epochs and change nothing; `seconds` of an epoch counts what
             they do in its steps, not what they do after it.
+        checkpoint: where the last finished epoch is kept; it is left there at the end. What it
+            holds of another training, or damaged, is ignored with a warning.
+        on_resume: called before the first `on_epoch` when training goes on from a checkpoint.
 
     Raises:
         DivergenceError: when the loss is no longer a finite number.
         UserError: when the recipe has a rate for an encoder that takes none.
     """
     check_encoder_rate(model, recipe)
+    begin = time.perf_counter()
+    steps = training.num_batches(recipe)
     labels = training.dataset.labels
     looks = {round(recipe.epochs * (k + 1) / _LOOKS) for k in range(_LOOKS)}
-    curve: list[EpochLog] = []
-    with gradients_as_wanted(model, recipe):
+    with gradients_as_wanted(model, recipe), removed_on(DivergenceError, checkpoint):
         optimizer = make_optimizer(model, recipe)
-        schedule = _one_cycle(optimizer, recipe.epochs * training.num_batches(recipe))
-        for epoch in range(1, recipe.epochs + 1):
-            begin = time.perf_counter()
+        keeper = Keeper(
+            slot=checkpoint,
+            training=training_id(model, training, held_out, recipe, seed=seed),
+            model=model,
+            optimizer=optimizer,
+            observers=observers,
+            epochs=recipe.epochs,
+            steps=steps,
+        )
+        resumed = keeper.resume()
+        curve = list(resumed.curve)
+        schedule = _one_cycle(optimizer, recipe.epochs * steps, done=len(curve) * steps)
+        if curve and on_resume is not None:
+            on_resume(resumed)
+        for log in resumed.curve:
+            if on_epoch is not None:
+                on_epoch(log)
+        for epoch in range(len(curve) + 1, recipe.epochs + 1):
+            epoch_begin = time.perf_counter()
             to_training_mode(model, recipe)
             total = torch.zeros((), device=training.device)
             for images, masks in training.training_batches(recipe, seed=seed, epoch=epoch):
@@ -90,28 +121,37 @@ def train(
                 train_loss=train_loss,
                 held_out_loss=looked[0],
                 held_out_dice=looked[1],
-                seconds=time.perf_counter() - begin,
+                seconds=time.perf_counter() - epoch_begin,
             )
             curve.append(log)
             for observer in observers:
                 observer.after_epoch(model, epoch)
+            keeper.keep(curve, resumed.seconds + time.perf_counter() - begin)
             if on_epoch is not None:
                 on_epoch(log)
     return tuple(curve)
 
 
 def _one_cycle(
-    optimizer: torch.optim.Optimizer, num_steps: int
+    optimizer: torch.optim.Optimizer, num_steps: int, *, done: int
 ) -> torch.optim.lr_scheduler.OneCycleLR:
-    """The learning rate of each group rises to its own within `_WARM_UP` of the steps, then falls."""
+    """The learning rate of each group rises to its own within `_WARM_UP` of the steps, then falls.
+
+    After `done` steps: each rate, and each momentum, is a function of the number of the step.
+    """
     # Torch divides by the steps of the rise less one: a rise of one step begins at the peak.
     rise = _WARM_UP if num_steps * _WARM_UP != 1 else 0.0
-    return torch.optim.lr_scheduler.OneCycleLR(
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=num_steps,
         pct_start=rise,
     )
+    if done:
+        # One step less, and that step is made: it writes the rates into the optimizer.
+        schedule.load_state_dict({"last_epoch": done - 1, "_step_count": done + 1})
+        schedule.step()
+    return schedule
 
 
 def _check_finite(train_loss: float, epoch: int) -> None:

@@ -18,7 +18,8 @@ class Observer(Protocol):
     """Watches one training, see `train`.
 
     It may read everything and must leave everything: weights, gradients, statistics of norms,
-    modes, torch's random state.
+    modes, torch's random state. Between epochs it holds nothing but `entries` and what it was made
+    with: a training that goes on from a checkpoint gives it those back and no more.
 
     Attributes:
         entries: what was measured so far, in the order of epochs.
