@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.proposals import Proposals, excesses
+from nas.proposals import ClaimedTrial, Proposals, excesses
 from nas.quiet import measuring, training
 from nas.racing import (
     FoldScores,
@@ -26,7 +26,7 @@ from nas.racing import (
     stop_at,
 )
 from nas.search_space import Candidate
-from nas.workers import FoldTask, RunFolds
+from unetpp.claims import Claim
 from unetpp.metrics.overlap import dice, iou
 from unetpp.models.cost import measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
@@ -114,7 +114,7 @@ def measured_latency(spec: GridSpec, bench: Bench, folder: Path) -> float:
 
 
 def judge(
-    trial: TrialRecord,
+    claimed: ClaimedTrial,
     estimation: Estimation,
     bench: Bench,
     store: RecordStore,
@@ -127,23 +127,24 @@ def judge(
 
     The baseline is never given up. Folds that the store has are not trained again.
     """
+    trial, claim = claimed.trial, claimed.claim
     spec = GridSpec.from_json(trial.spec)
     bench = replace(bench, recipe=TrainRecipe.from_json(trial.recipe))
     if not trial.costs:
         costs = price(Candidate(spec=spec, recipe=bench.recipe), bench)
         trial = replace(trial, costs=costs, constraints=excesses(costs, estimation.limits))
-        proposals.note(trial)
+        proposals.note(trial, claim)
     if estimation.times_networks and "latency_ms" not in trial.costs:
         costs = {**trial.costs, "latency_ms": measured_latency(spec, bench, folder)}
         trial = replace(trial, costs=costs, constraints=excesses(costs, estimation.limits))
-        proposals.note(trial)
+        proposals.note(trial, claim)
     broken = [name for name, excess in trial.constraints.items() if excess > 0]
     if broken and not trial.is_baseline:
         reason = "; ".join(
             f"{n} {trial.costs[n]:.4g}, allowed {estimation.limits[n]:g}" for n in broken
         )
         return replace(trial, state="infeasible", value=0.0, reason=f"not trained: {reason}")
-    runs = _TrialRuns(estimation, bench, store, proposals, folder, on_trial)
+    runs = _TrialRuns(estimation, bench, store, proposals, claim, folder, on_trial)
     while trial.folds_done < bench.folds.num_folds:
         try:
             trial = runs.train_next_fold(trial, spec)
@@ -182,6 +183,7 @@ class _TrialRuns:
     bench: Bench
     store: RecordStore
     proposals: Proposals
+    claim: Claim
     folder: Path
     on_trial: Callable[[TrialProgress], None]
 
@@ -209,7 +211,7 @@ class _TrialRuns:
             fold_scores=tuple(mean_score(values) for values in scores.by_fold.values()),
             seconds=trial.seconds + record.seconds,
         )
-        self.proposals.note(done)
+        self.proposals.note(done, self.claim)
         self.on_trial(TrialProgress(trial=done))
         return done
 
@@ -317,25 +319,19 @@ def fold_case_scores(keys: Mapping[int, RunKey], store: RecordStore, metric: Met
     return FoldScores(by_fold=by_fold, groups=groups)
 
 
-def cross_validate(
-    arm: str,
-    spec: GridSpec,
-    bench: Bench,
-    store: RecordStore,
-    run_folds: RunFolds,
-    *,
-    seeds: Sequence[int] = (),
+def mean_dice(
+    spec: GridSpec, bench: Bench, store: RecordStore, *, seeds: Sequence[int] = ()
 ) -> float:
     """Mean over folds and seeds of the mean Dice over cases, of the primary output.
 
-    Cases whose truth and prediction are both empty are left out. Every fold is trained unless the
-    store has its record; without `seeds`, with the seed of the bench.
+    Cases whose truth and prediction are both empty are left out. Every run must be recorded, with
+    each of `seeds`, or with the seed of the bench.
     """
-    runs = [
-        (seed, fold) for seed in seeds or (bench.seed,) for fold in range(bench.folds.num_folds)
-    ]
-    run_folds([FoldTask(arm=arm, spec=spec, fold=fold, seed=seed) for seed, fold in runs])
-    return fmean(fold_dice(spec, fold, replace(bench, seed=seed), store) for seed, fold in runs)
+    return fmean(
+        fold_dice(spec, fold, replace(bench, seed=seed), store)
+        for seed in seeds or (bench.seed,)
+        for fold in range(bench.folds.num_folds)
+    )
 
 
 def fold_dice(spec: GridSpec, fold: int, bench: Bench, store: RecordStore) -> float:

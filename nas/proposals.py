@@ -3,7 +3,9 @@
 Proposing is serial, behind a lock, and takes milliseconds; training is parallel. So a search has
 exactly as many trials as it may, no two processes train the same candidate, and a trial whose
 worker died is claimed again with the folds that it has. The ledger is the truth: what Optuna's
-tables lack after a crash is told to them at the next claim.
+tables lack after a crash is told to them at the next claim. In PostgreSQL a turn is a transaction
+that holds the lock, so that a new trial is written under the lock or not at all; everything that
+Optuna writes in between can be taken up again.
 """
 
 from __future__ import annotations
@@ -11,20 +13,22 @@ from __future__ import annotations
 import hashlib
 import random
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-import filelock
 import optuna
+import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from nas.search_space import Common, SearchSpace, decode
-from nas.search_strategy import Strategy, importances, make_sampler
+from nas.search_strategy import Strategy, importances, make_sampler, open_storage
+from unetpp.claims import Claim, Claims
+from unetpp.database import exclusively, wait_for
 from unetpp.errors import UserError
+from unetpp.processes import this_process
 from unetpp.searches import SearchLedger, TrialRecord, Value, num_counted
 
 # So many proposals of known candidates in a row, and the next one is drawn from what is untried.
@@ -33,6 +37,18 @@ _STUBBORN = 10
 _FRUITLESS = 200
 # Up to so many combinations a space is listed to find what is untried.
 _LISTED = 20_000
+# Under which processes take turns.
+_LOCK = "proposals"
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedTrial:
+    """A trial that this process has claimed."""
+
+    trial: TrialRecord
+    claim: Claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,34 +101,35 @@ class Proposals:
     Args:
         plan: the same in all processes.
         ledger: where trials are kept.
-        storage_url: where Optuna keeps its tables.
-        lock: file behind which processes take turns.
+        claims: of trials, in the same database.
+        storage_url: where Optuna keeps its tables: of the same database.
     """
 
     def __init__(
         self,
         plan: ProposalPlan,
         ledger: SearchLedger,
+        claims: Claims,
         *,
         storage_url: str,
-        lock: Path,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.plan = plan
-        self._ledger = ledger
-        self._lock = filelock.FileLock(lock)
-        with self._lock:
-            self._study = optuna.create_study(
+        self._ledger, self._claims = ledger, claims
+        self._study = self._in_turn(
+            lambda: optuna.create_study(
                 study_name=plan.search,
-                storage=storage_url,
+                storage=open_storage(storage_url),
                 directions=["maximize", *("minimize" for _ in plan.costs)],
                 load_if_exists=True,
                 sampler=_teller(),
             )
+        )
 
     def promise(self) -> None:
-        """Queue the promised trials that are not queued yet."""
-        with self._lock:
+        """Queue the promised trials that are not queued yet; failed ones stay failed."""
+
+        def queue() -> None:
             queued = {trial.user_attrs.get("label") for trial in self._study.get_trials()}
             for promise in self.plan.promises:
                 self.plan.space.check(promise.params)
@@ -121,73 +138,130 @@ class Proposals:
                         dict(promise.params), user_attrs={"label": promise.label}
                     )
 
+        self._in_turn(queue)
+
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
         return self._ledger.trials(self.plan.search)
 
-    def claim(self, worker: str) -> TrialRecord | None:
-        """The next trial to train, for this worker alone; None when there is none to begin.
+    def claim(self) -> ClaimedTrial | None:
+        """The next trial to train, for this process alone; None when there is none to begin.
 
-        A trial that was begun and given back comes before a new one.
+        A trial that was begun and given back, or whose worker has died, comes before a new one.
         """
-        with self._lock:
-            trials = self.trials()
-            self._tell_what_is_missing(trials)
-            for trial in trials:
-                if trial.state == "running" and trial.worker is None and trial.cached_from is None:
-                    taken = replace(trial, worker=worker)
-                    self._ledger.put_trial(self.plan.search, taken)
-                    return taken
-            if num_counted(trials) >= self.plan.budget:
+        while True:
+            begun = [trial for trial in self.trials() if _is_open(trial)]
+            claimed = self._claim_of(begun)
+            if claimed is not None:
+                return claimed
+            new = self._in_turn(self._next_new)
+            if new is None:
                 return None
-            return self._new_trial(worker, trials)
+            # Another worker may have seen it in between, and taken it.
+            claimed = self._claim_of([new])
+            if claimed is not None:
+                return claimed
 
-    def note(self, trial: TrialRecord) -> None:
-        """Keep how far a claimed trial has come."""
-        self._ledger.put_trial(self.plan.search, trial)
+    def is_over(self) -> bool:
+        """Whether all trials have ended and none may be begun."""
+        trials = self.trials()
+        return num_counted(trials) >= self.plan.budget and not any(map(_is_open, trials))
 
-    def conclude(self, trial: TrialRecord) -> None:
-        """Keep what became of a trial, and tell the strategy; its duplicates end with it."""
+    def note(self, trial: TrialRecord, claim: Claim) -> None:
+        """Keep how far a claimed trial has come; nothing where the claim is another's by now."""
+        self._ledger.put_trial(self.plan.search, trial, claim=claim)
+
+    def conclude(self, trial: TrialRecord, claim: Claim) -> None:
+        """Keep what became of a trial, and tell the strategy; its duplicates end with it.
+
+        A trial that another worker has concluded meanwhile stays as it is.
+        """
         assert trial.state != "running"
-        with self._lock:
+
+        def end() -> None:
+            kept = next(t for t in self.trials() if t.number == trial.number)
             ended = replace(trial, worker=None, finished_at=_now())
-            self._ledger.put_trial(self.plan.search, ended)
-            self._tell(ended)
+            if kept.state == "running":
+                self._ledger.put_trial(self.plan.search, ended)
+                self._tell(ended)
             for other in self.trials():
                 if other.state == "running" and other.cached_from == ended.number:
-                    self._conclude_copy(other, ended)
+                    self._conclude_copy(other, ended if kept.state == "running" else kept)
 
-    def release(self, workers: Iterable[str] | None = None) -> list[TrialRecord]:
-        """Give back what these workers have claimed (None: whoever), as they work no more."""
-        names = None if workers is None else set(workers)
-        with self._lock:
-            held = [
-                trial
-                for trial in self.trials()
-                if trial.state == "running"
-                and trial.worker is not None
-                and (names is None or trial.worker in names)
-            ]
-            for trial in held:
-                self._ledger.put_trial(self.plan.search, replace(trial, worker=None))
-        return held
+        self._in_turn(end)
+        self._claims.give_back(claim)
+
+    def give_back(self, claimed: ClaimedTrial) -> None:
+        """Let go of a trial that has not ended; another worker goes on with it."""
+        self.note(replace(claimed.trial, worker=None), claimed.claim)
+        self._claims.give_back(claimed.claim)
+
+    def forgive(self) -> None:
+        """Forget the deaths over trials that were begun."""
+        self._claims.forgive([item_of(t, self.plan.search) for t in self.trials() if _is_open(t)])
 
     def importances(self) -> dict[str, float]:
         """See `search_strategy.importances`."""
-        with self._lock:
-            return dict(importances(self._study))
+        return self._in_turn(lambda: dict(importances(self._study)))
 
-    def _new_trial(self, worker: str, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    def _in_turn(self, step: Callable[[], _T]) -> _T:
+        """Do a step while no other process does one; tried again when the database was away."""
+
+        def turn() -> _T:
+            with exclusively(self._ledger.engine, _LOCK) as connection, self._bound(connection):
+                return step()
+
+        return wait_for(self._ledger.engine, turn)
+
+    @contextmanager
+    def _bound(self, connection: sa.Connection | None) -> Iterator[None]:
+        kept, self._ledger = self._ledger, self._ledger.within(connection)
+        try:
+            yield
+        finally:
+            self._ledger = kept
+
+    def _claim_of(self, trials: Sequence[TrialRecord]) -> ClaimedTrial | None:
+        search = self.plan.search
+        while True:
+            by_item = {item_of(trial, search): trial for trial in trials}
+            claim = self._claims.claim_one(list(by_item))
+            if claim is None:
+                self._end_the_deadly(by_item)
+                return None
+            number = by_item[claim.item].number
+            trials = [trial for trial in self.trials() if _is_open(trial)]
+            found = next((trial for trial in trials if trial.number == number), None)
+            if found is not None:
+                taken = replace(found, worker=this_process().name)
+                self.note(taken, claim)
+                return ClaimedTrial(trial=taken, claim=claim)
+            # It has ended since it was read.
+            self._claims.give_back(claim)
+
+    def _end_the_deadly(self, by_item: Mapping[str, TrialRecord]) -> None:
+        """A trial over which one worker after the other dies has failed."""
+        for item, state in self._claims.states(list(by_item)).items():
+            if state.failure is not None:
+                failed = replace(by_item[item], state="failed", value=None, reason=state.failure)
+                self.conclude(failed, Claim(item=item, token=state.token))
+
+    def _next_new(self) -> TrialRecord | None:
+        trials = self.trials()
+        self._tell_what_is_missing(trials)
+        return None if num_counted(trials) >= self.plan.budget else self._new_trial(trials)
+
+    def _new_trial(self, trials: Sequence[TrialRecord]) -> TrialRecord | None:
         first = {t.candidate_id: t for t in trials if t.cached_from is None}
         for attempt in range(_STUBBORN + _FRUITLESS):
             if not self._ask_for(first, stubborn=attempt >= _STUBBORN):
                 return None
-            trial = self._record(worker)
+            trial = self._record()
             known = first.get(trial.candidate_id)
             if known is None:
                 self._ledger.add_trial(self.plan.search, trial)
                 return trial
-            copy = replace(trial, cached_from=known.number, worker=None)
+            copy = replace(trial, cached_from=known.number)
             self._ledger.add_trial(self.plan.search, copy)
             if known.state != "running":
                 self._conclude_copy(copy, known)
@@ -213,7 +287,7 @@ class Proposals:
             study.sampler = make_sampler("random" if stubborn else plan.strategy, seed=seed)
         return True
 
-    def _record(self, worker: str) -> TrialRecord:
+    def _record(self) -> TrialRecord:
         """Ask Optuna, or take up what a process asked for before it died."""
         proposed = self._open_trial() or self._study.ask()
         with _quiet_optuna():
@@ -233,7 +307,6 @@ class Proposals:
             state="running",
             costs={},
             constraints={},
-            worker=worker,
             started_at=_now(),
         )
 
@@ -295,6 +368,16 @@ class Proposals:
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
         # Optuna has no public way back from a number to a trial that is still open.
         return optuna.Trial(self._study, frozen._trial_id)
+
+
+def item_of(trial: TrialRecord, search: str) -> str:
+    """Under which a trial is claimed."""
+    return f"trial-{search}-{trial.number}"
+
+
+def _is_open(trial: TrialRecord) -> bool:
+    """Whether somebody trains it, or must."""
+    return trial.state == "running" and trial.cached_from is None
 
 
 def excesses(costs: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, float]:

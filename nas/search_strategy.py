@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import optuna
@@ -98,77 +97,43 @@ def importances(study: optuna.Study) -> Mapping[str, float]:
 _ENOUGH = 20
 
 
-def try_every_arm(
-    name: str,
-    arms: Sequence[str],
-    objective: Callable[[str], float],
-    *,
-    storage_url: str,
-    num_parallel: int,
-) -> optuna.Study:
-    """Every arm is one trial of the `optuna.Study` called `name`; its value is the objective's.
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Optuna's tables in the database of a store."""
+    if not url.startswith("postgresql"):
+        return optuna.storages.get_storage(url)
+    options = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 2}
+    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=options))
 
-    The strategy of an ablation: all arms, in their order, each once. A study that was interrupted
-    goes on: a trial that an ended process left running is marked as failed, and its arm, like any
-    arm without a complete trial, is tried again. The caller makes sure that no other process
-    drives the same study.
+
+def note_arms(name: str, scores: Mapping[str, float], *, storage_url: str) -> None:
+    """Every arm is one complete trial of the `optuna.Study` called `name`, with its score.
+
+    The strategy of an ablation: all arms, in their order, each once. Arms that the study has stay
+    as they are; what an ended process left open is closed. The caller makes sure that no other
+    process does the same.
 
     Args:
         name: of the `optuna.Study`.
-        arms: the levels of the one categorical parameter, `arm`.
-        objective: from the arm to the score, larger is better. It should itself be able to go on.
+        scores: level of the one categorical parameter, `arm` -> its score, larger is better.
         storage_url: where Optuna keeps its tables.
-        num_parallel: arms at a time, in threads.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         study_name=name,
-        storage=storage_url,
+        storage=open_storage(storage_url),
         direction="maximize",
         load_if_exists=True,
-        # Each arm is enqueued, so nothing is ever sampled; the seed is pinned all the same.
-        sampler=optuna.samplers.RandomSampler(seed=0),
+        # Nothing is ever sampled; the seed is pinned all the same.
+        sampler=RandomSampler(seed=0),
     )
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-    done = {t.params[_ARM] for t in study.get_trials(states=(TrialState.COMPLETE,))}
-    queued = {t.user_attrs[_ARM] for t in study.get_trials(states=(TrialState.WAITING,))}
-    remaining = [arm for arm in arms if arm not in done]
-    for arm in remaining:
-        if arm not in queued:
-            study.enqueue_trial({_ARM: arm}, user_attrs={_ARM: arm})
-    if num_parallel == 1:
-        for _ in remaining:
-            trial = study.ask()
-            study.tell(trial, objective(_arm_of(trial, arms)))
-    else:
-        _try_in_threads(study, arms, len(remaining), objective, num_parallel)
-    return study
-
-
-def _try_in_threads(
-    study: optuna.Study,
-    arms: Sequence[str],
-    num_trials: int,
-    objective: Callable[[str], float],
-    num_parallel: int,
-) -> None:
-    """Ask and tell from this thread alone, objectives in others.
-
-    Not `Study.optimize(n_jobs=...)`: two of its threads can pop the same enqueued trial out of
-    SQLite, which has no row locks.
-    """
-    with ThreadPoolExecutor(min(num_parallel, max(1, num_trials))) as threads:
-        trials = [study.ask() for _ in range(num_trials)]
-        futures = {threads.submit(objective, _arm_of(t, arms)): t for t in trials}
-        try:
-            for future in as_completed(futures):
-                study.tell(futures[future], future.result())
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-
-
-def _arm_of(trial: optuna.Trial, arms: Sequence[str]) -> str:
-    return trial.suggest_categorical(_ARM, list(arms))
+    done = {t.params.get(_ARM) for t in study.get_trials(states=(TrialState.COMPLETE,))}
+    for arm, score in scores.items():
+        if arm not in done:
+            kind = optuna.distributions.CategoricalDistribution(list(scores))
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={_ARM: arm}, distributions={_ARM: kind}, value=score
+                )
+            )

@@ -1,38 +1,33 @@
-"""Who works on the trials of a search: this process, or several on this machine.
+"""Works on the trials of a search, in any number of processes on any number of machines.
 
-A worker claims a trial, judges it and concludes it, until there is none to begin. One that dies
-loses the fold that it was at: what it had claimed is given back, and another takes its place.
+A worker claims a trial, judges it and concludes it, until all have ended and none may be begun.
+One that dies loses the epoch that it was at: another goes on with its trial.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import queue
-import signal
-import threading
-import traceback
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
-
+from nas.engines import Engine
 from nas.performance_estimation import Estimation, TrialProgress, judge
-from nas.proposals import ProposalPlan, Proposals
-from nas.workers import end_with_parent
-from unetpp.errors import UserError
+from nas.proposals import ClaimedTrial, ProposalPlan, Proposals, item_of
+from nas.stopping import PreemptedError, Stop
+from nas.workers import last_line, read_log, write_log
+from unetpp.claims import LEASE_S, ClaimLostError, Claims
+from unetpp.errors import PlaceError, UserError
 from unetpp.run import Bench
 from unetpp.searches import SearchLedger, TrialRecord
 from unetpp.store import RecordStore
 
 # A program that fails every time must not use up the budget.
 _FAILURES_IN_A_ROW = 3
-# How often a worker that died is replaced, for each worker.
-_REPLACEMENTS = 5
-_POLL_S = 0.5
+# How often a worker that has nothing to do, or a command that watches, looks again. Seconds.
+_SHORTEST_POLL_S, _LONGEST_POLL_S = 0.3, 5.0
+# Of its time, a command that watches spends at most this share on looking.
+_WATCHING_SHARE = 0.1
 
 OnTrial = Callable[[TrialProgress], None]
 
@@ -46,7 +41,7 @@ class SearchWork:
         estimation: how a trial is judged.
         bench: what candidates are trained on; its recipe is replaced by theirs.
         store_url: of the records.
-        folder: of the search, for the locks between processes.
+        folder: on a disk of this machine, for the locks between its processes.
     """
 
     proposals: ProposalPlan
@@ -56,55 +51,86 @@ class SearchWork:
     folder: Path
 
 
-def open_proposals(work: SearchWork, store: RecordStore) -> Proposals:
+def open_proposals(
+    work: SearchWork, store: RecordStore, *, lease: float = LEASE_S
+) -> Proposals:
     """The trials of a search, as one process sees them."""
     return Proposals(
         work.proposals,
         SearchLedger(store),
+        Claims(store, lease=lease),
         storage_url=store.url,
-        lock=work.folder / ".proposals.lock",
     )
 
 
 def run_trials(
-    work: SearchWork, store: RecordStore, *, num_workers: int, on_trial: OnTrial
+    work: SearchWork,
+    store: RecordStore,
+    *,
+    engine: Engine,
+    on_trial: OnTrial,
+    stop: Stop | None = None,
 ) -> None:
-    """Work until the budget is spent or the space is exhausted. Started again, it goes on.
+    """Return when the budget is spent or the space is exhausted. Started again, it goes on.
 
     The caller makes sure that no other process drives the same search.
 
     Args:
         work: see `SearchWork`.
         store: of the records, by the URL in `work`.
-        num_workers: 1 works in this process with all its threads; more are processes of their
-            own, which share the threads evenly.
+        engine: who works.
         on_trial: told how trials go, in this process.
+        stop: asks this process to end; None for never.
 
     Raises:
         UserError: when trial after trial fails, with the last error; or workers keep dying.
+        PreemptedError: when `stop` asks for it.
     """
+    stop = stop or Stop()
     proposals = open_proposals(work, store)
-    proposals.release()
+    proposals.forgive()
     proposals.promise()
-    if num_workers == 1:
-        try:
-            _work("1", work, store, proposals, on_trial)
-        except BaseException:
-            proposals.release()
-            raise
+    if engine.is_here:
+        work_on_trials(work, store, on_trial=on_trial, stop=stop)
         return
-    _Crew(work, proposals, num_workers, on_trial).run()
+    with engine.workers(_TrialWork(work)) as look:
+        _watch(proposals, Claims(store), on_trial, look, stop)
 
 
-def _work(
-    worker: str, work: SearchWork, store: RecordStore, proposals: Proposals, on_trial: OnTrial
+def work_on_trials(
+    work: SearchWork,
+    store: RecordStore,
+    *,
+    on_trial: OnTrial,
+    stop: Stop,
+    lease: float = LEASE_S,
 ) -> None:
-    failures = 0
-    while (trial := proposals.claim(worker)) is not None:
-        on_trial(TrialProgress(trial=trial))
-        judged = _judged(trial, work, store, proposals, on_trial)
-        proposals.conclude(judged)
-        on_trial(TrialProgress(trial=judged))
+    """Judge trials that nobody else judges, until all have ended and none may be begun.
+
+    Args:
+        lease: see `Claims`.
+
+    Raises:
+        UserError: when trial after trial fails here, with the last error.
+        PreemptedError: when this process was asked to end; its trial is given back.
+    """
+    claims = Claims(store, lease=lease)
+    proposals = open_proposals(work, store, lease=lease)
+    failures, pause = 0, _SHORTEST_POLL_S
+    while True:
+        stop.check()
+        claimed = proposals.claim()
+        if claimed is None:
+            if not _waits_for_others(proposals):
+                return
+            stop.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_S)
+            continue
+        pause = _SHORTEST_POLL_S
+        on_trial(TrialProgress(trial=claimed.trial))
+        judged = _judged(claimed, work, store, proposals, claims, on_trial, stop)
+        if judged is None:
+            continue
         failures = failures + 1 if judged.state == "failed" else 0
         if failures == _FAILURES_IN_A_ROW:
             raise UserError(
@@ -113,128 +139,128 @@ def _work(
             )
 
 
+def _waits_for_others(proposals: Proposals) -> bool:
+    """Whether a trial of another worker may still come free."""
+    return any(t.state == "running" and t.cached_from is None for t in proposals.trials())
+
+
 def _judged(
-    trial: TrialRecord,
+    claimed: ClaimedTrial,
     work: SearchWork,
     store: RecordStore,
     proposals: Proposals,
+    claims: Claims,
     on_trial: OnTrial,
+    stop: Stop,
+) -> TrialRecord | None:
+    """A trial with its end, which is kept; None when the claim was lost to another worker."""
+    with claims.renewed(claimed.claim) as renewal:
+
+        def on_progress(event: TrialProgress) -> None:
+            renewal.check()
+            if event.log is not None:
+                renewal.say(write_log(event.log))
+            on_trial(event)
+            stop.check()
+
+        try:
+            judged = _ended(claimed, work, store, proposals, on_progress)
+        except ClaimLostError:
+            return None
+        except BaseException:
+            kept = _kept(proposals, claimed)
+            proposals.give_back(replace(claimed, trial=kept))
+            raise
+        proposals.conclude(judged, claimed.claim)
+    on_trial(TrialProgress(trial=judged))
+    return judged
+
+
+def _ended(
+    claimed: ClaimedTrial,
+    work: SearchWork,
+    store: RecordStore,
+    proposals: Proposals,
+    on_progress: OnTrial,
 ) -> TrialRecord:
     """A trial with its end. A fault of a candidate is its end; the search goes on."""
     try:
         return judge(
-            trial, work.estimation, work.bench, store, proposals, work.folder, on_trial=on_trial
-        )
+            claimed, work.estimation, work.bench, store, proposals, work.folder,
+            on_trial=on_progress,
+        )  # fmt: skip
+    except (ClaimLostError, PreemptedError, PlaceError):
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a candidate does, the others get their turn
-        kept = next(t for t in proposals.trials() if t.number == trial.number)
-        reason = str(error) if isinstance(error, UserError) else _last_line(error)
-        return replace(kept, state="failed", value=None, reason=reason)
+        reason = str(error) if isinstance(error, UserError) else last_line(error)
+        return replace(_kept(proposals, claimed), state="failed", value=None, reason=reason)
 
 
-def _last_line(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
+def _kept(proposals: Proposals, claimed: ClaimedTrial) -> TrialRecord:
+    """The trial as far as it came."""
+    return next(t for t in proposals.trials() if t.number == claimed.trial.number)
 
 
-class _Crew:
-    """The worker processes of one start, and what is done when one of them dies."""
+@dataclass(frozen=True, slots=True)
+class _TrialWork:
+    """What a process of this machine does: it can be pickled."""
 
-    def __init__(
-        self, work: SearchWork, proposals: Proposals, num_workers: int, on_trial: OnTrial
-    ) -> None:
-        self._work = work
-        self._proposals = proposals
-        self._num_workers = num_workers
-        self._on_trial = on_trial
-        self._context = multiprocessing.get_context("spawn")
-        self._processes: dict[str, Any] = {}
-        self._queues: dict[str, Any] = {}
-        self._started = 0
+    work: SearchWork
 
-    def run(self) -> None:
+    def __call__(self, stop: Stop) -> None:
+        store = RecordStore(self.work.store_url)
         try:
-            for _ in range(self._num_workers):
-                self._start()
-            while self._processes:
-                self._listen()
-                self._look_after()
+            work_on_trials(self.work, store, on_trial=lambda _: None, stop=stop)
         finally:
-            for process in self._processes.values():
-                process.kill()
-                process.join()
-            self._proposals.release()
-
-    def _start(self) -> None:
-        if self._started == self._num_workers * (1 + _REPLACEMENTS):
-            raise UserError(
-                f"workers must live to finish a fold, but {self._started} of them were started and "
-                "too many died (out of memory?); give fewer --workers, and the same command goes on"
-            )
-        self._started += 1
-        name = f"{self._started}"
-        # One queue each: a process that is killed while it writes spoils only its own.
-        events = self._context.Queue()
-        threads = max(1, torch.get_num_threads() // self._num_workers)
-        process = self._context.Process(
-            target=_begin_worker, args=(name, self._work, events, threads, os.getpid())
-        )
-        process.start()
-        self._processes[name], self._queues[name] = process, events
-
-    def _listen(self) -> None:
-        """Hand on what the workers tell, and wait a little when nobody does."""
-        heard = False
-        for events in self._queues.values():
-            try:
-                while True:
-                    event = events.get_nowait()
-                    heard = True
-                    if isinstance(event, str):
-                        raise UserError(event)
-                    self._on_trial(event)
-            except queue.Empty:
-                pass
-        if not heard:
-            multiprocessing.connection.wait(
-                [process.sentinel for process in self._processes.values()], timeout=_POLL_S
-            )
-
-    def _look_after(self) -> None:
-        for name, process in list(self._processes.items()):
-            if process.is_alive():
-                continue
-            process.join()
-            del self._processes[name]
-            self._listen_last(name)
-            if process.exitcode != 0:
-                for trial in self._proposals.release([name]):
-                    self._on_trial(TrialProgress(trial=trial, lost_worker=name))
-                self._start()
-
-    def _listen_last(self, name: str) -> None:
-        events = self._queues.pop(name)
-        try:
-            while True:
-                event = events.get(timeout=_POLL_S)
-                if isinstance(event, str):
-                    raise UserError(event)
-                self._on_trial(event)
-        except queue.Empty:
-            events.close()
+            store.close()
 
 
-def _begin_worker(name: str, work: SearchWork, events: Any, num_threads: int, parent: int) -> None:
-    """A worker process. Ctrl-C is the parent's business: it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(num_threads)
-    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
-    store = RecordStore(work.store_url)
-    try:
-        _work(name, work, store, open_proposals(work, store), events.put)
-    except UserError as error:
-        events.put(str(error))
-    finally:
-        store.close()
-        events.close()
-        events.join_thread()
+def _watch(
+    proposals: Proposals,
+    claims: Claims,
+    on_trial: OnTrial,
+    look: Callable[[], None],
+    stop: Stop,
+) -> None:
+    """Tell how the trials of others go, until all have ended and none is begun any more."""
+    told = _Told(proposals, claims, on_trial)
+    while True:
+        begin = time.monotonic()
+        trials = told.tell()
+        if trials and not any(t.state == "running" for t in trials) and proposals.is_exhausted():
+            return
+        look()
+        spent = time.monotonic() - begin
+        stop.sleep(max(_SHORTEST_POLL_S, spent / _WATCHING_SHARE))
+
+
+class _Told:
+    """What was told of each trial, so that news are told once."""
+
+    def __init__(self, proposals: Proposals, claims: Claims, on_trial: OnTrial) -> None:
+        self._proposals, self._claims, self._on_trial = proposals, claims, on_trial
+        self._known = {trial.number: trial for trial in proposals.trials()}
+        self._progress: dict[int, str] = {}
+        self._lost: set[str] = set()
+
+    def tell(self) -> list[TrialRecord]:
+        """All trials, after what is new of them was told."""
+        trials = self._proposals.trials()
+        for trial in trials:
+            if self._known.get(trial.number) != trial:
+                self._known[trial.number] = trial
+                self._on_trial(TrialProgress(trial=trial))
+        search = self._proposals.plan.search
+        begun = {item_of(t, search): t for t in trials if t.state == "running"}
+        for item, state in self._claims.states(list(begun)).items():
+            trial = begun[item]
+            if self._claims.is_lost(state) and state.token not in self._lost:
+                assert state.holder is not None
+                self._lost.add(state.token)
+                self._on_trial(TrialProgress(trial=trial, lost_worker=state.holder.name))
+            elif state.progress and self._progress.get(trial.number) != state.progress:
+                self._progress[trial.number] = state.progress
+                log = read_log(state.progress)
+                if log is not None:
+                    self._on_trial(TrialProgress(trial=trial, log=log))
+        return trials

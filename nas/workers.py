@@ -1,37 +1,55 @@
-"""Who trains the folds: this process, or several on this machine. Callers cannot tell.
+"""Trains folds that several workers share. Each is claimed, so that no two train the same.
 
 A fold is the unit of work. Its record goes straight into the store, so whatever dies loses at
-most the fold that it was at.
+most the epoch that it was at.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-import torch
+from pydantic import TypeAdapter, ValidationError
 
+from nas.stopping import PreemptedError, Stop
+from unetpp.claims import LEASE_S, Claim, ClaimLostError, Claims
+from unetpp.errors import UserError
 from unetpp.records import EpochLog
-from unetpp.run import Bench, run_fold
+from unetpp.run import Bench, is_done, run_fold
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
+from unetpp.training.failures import DivergenceError, free_memory, is_out_of_memory
+
+# How often a worker that has nothing to do, or a command that watches, looks again. Seconds.
+_SHORTEST_POLL_S, _LONGEST_POLL_S = 0.3, 5.0
+_LOG_JSON = TypeAdapter(EpochLog)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldTask:
-    """One fold of one arm; `seed` is the base seed of its training, None that of the bench."""
+    """One fold of one arm on a bench, whose recipe and seed are those of its training."""
 
     arm: str
     spec: GridSpec
     fold: int
-    seed: int | None = None
+    bench: Bench
+
+    @property
+    def item(self) -> str:
+        """Under which it is claimed."""
+        return f"run-{self.id}"
+
+    @property
+    def id(self) -> str:
+        """Of its record."""
+        return self.bench.key(self.spec, self.fold).id
+
+    @property
+    def seed(self) -> int:
+        """The base seed of its training."""
+        return self.bench.seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,99 +66,207 @@ class FoldProgress:
     seed: int | None = None
 
 
-RunFolds = Callable[[Sequence[FoldTask]], None]
 OnProgress = Callable[[FoldProgress], None]
 
 
-def run_task(task: FoldTask, bench: Bench, store: RecordStore, on_progress: OnProgress) -> None:
-    """Run one fold, unless the store has it, and tell how it goes."""
-    own = bench if task.seed is None else replace(bench, seed=task.seed)
-    trained = False
-
-    def tell(log: EpochLog | None) -> None:
-        on_progress(
-            FoldProgress(arm=task.arm, fold=task.fold, seed=task.seed, log=log, trained=trained)
-        )
-
-    def on_epoch(log: EpochLog) -> None:
-        nonlocal trained
-        trained = True
-        tell(log)
-
-    run_fold(own, task.spec, task.fold, store, on_epoch=on_epoch)
-    tell(None)
-
-
-@contextmanager
-def fold_runner(
-    bench: Bench, store: RecordStore, *, num_workers: int, on_progress: OnProgress
-) -> Iterator[RunFolds]:
-    """A function that returns when all the tasks given to it have their record.
+def work_off(
+    tasks: Sequence[FoldTask],
+    store: RecordStore,
+    *,
+    on_progress: OnProgress,
+    stop: Stop,
+    lease: float = LEASE_S,
+) -> dict[str, str]:
+    """Train what nobody else trains, until every task has its record or has failed.
 
     Args:
-        bench: shared by all tasks.
-        store: where the records go; every process opens it by its URL.
-        num_workers: 1 trains in this process with all its threads; more are processes of their
-            own, which share the threads evenly and may serve several callers at once.
-        on_progress: called in this process, never from two threads at once.
+        tasks: the same, in the same order, for all workers that share them.
+        store: of records and claims.
+        on_progress: told of all tasks, also of those that others train, when they are recorded.
+        stop: see `PreemptedError`.
+        lease: see `Claims`.
+
+    Returns:
+        Id of a task -> the sentence with which it failed.
+
+    Raises:
+        PreemptedError: when this process was asked to end; its task is given back.
+        UserError: for what is no fault of a task: a place that takes or gives nothing.
     """
-    if num_workers == 1:
+    claims = Claims(store, lease=lease)
+    left = {task.id: task for task in tasks}
+    pause = _SHORTEST_POLL_S
+    while True:
+        for task in _recorded(left.values(), store):
+            del left[task.id]
+            on_progress(_told(task, None, trained=False))
+        if not left:
+            return {}
+        stop.check()
+        claim = claims.claim_one([task.item for task in left.values()])
+        if claim is None:
+            failed = failures(left.values(), claims)
+            if len(failed) == len(left):
+                return failed
+            stop.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_S)
+            continue
+        pause = _SHORTEST_POLL_S
+        task = left[claim.item.removeprefix("run-")]
+        if _train(task, claim, claims, store, on_progress, stop):
+            del left[task.id]
 
-        def run_here(tasks: Sequence[FoldTask]) -> None:
-            for task in tasks:
-                run_task(task, bench, store, on_progress)
 
-        yield run_here
+def failures(tasks: Iterable[FoldTask], claims: Claims) -> dict[str, str]:
+    """Id of a task -> the sentence with which it failed."""
+    states = claims.states([task.item for task in tasks])
+    return {
+        item.removeprefix("run-"): state.failure
+        for item, state in states.items()
+        if state.failure is not None
+    }
+
+
+def watch(
+    tasks: Sequence[FoldTask],
+    store: RecordStore,
+    *,
+    on_progress: OnProgress,
+    look: Callable[[], None],
+    stop: Stop,
+) -> dict[str, str]:
+    """Wait until others have trained the tasks, and tell how they go; see `work_off`.
+
+    Args:
+        look: called about once a second; raises when nobody works any more.
+    """
+    claims = Claims(store)
+    left = {task.id: task for task in tasks}
+    told: dict[str, str | None] = {}
+    while True:
+        for task in _recorded(left.values(), store):
+            del left[task.id]
+            record = store.run(task.bench.key(task.spec, task.fold))
+            assert record is not None
+            on_progress(_told(task, record.curve[-1]))
+            on_progress(_told(task, None))
+        states = claims.states([task.item for task in left.values()])
+        for task in left.values():
+            state = states.get(task.item)
+            if state is None or state.progress is None or told.get(task.id) == state.progress:
+                continue
+            told[task.id] = state.progress
+            log = read_log(state.progress)
+            if log is not None:
+                on_progress(_told(task, log))
+        failed = failures(left.values(), claims)
+        if len(failed) == len(left):
+            return failed
+        look()
+        stop.sleep(_SHORTEST_POLL_S)
+
+
+def refuse_failures(tasks: Sequence[FoldTask], failed: Mapping[str, str]) -> None:
+    """Nothing, when nothing failed.
+
+    Raises:
+        UserError: that names every task that failed, and why.
+    """
+    if not failed:
         return
-    context = multiprocessing.get_context("spawn")
-    events = context.Queue()
-    num_threads = max(1, torch.get_num_threads() // num_workers)
-    listener = threading.Thread(target=_listen, args=(events, on_progress), daemon=True)
-    listener.start()
-    with ProcessPoolExecutor(
-        num_workers,
-        mp_context=context,
-        initializer=_begin_worker,
-        initargs=(bench, store.url, events, num_threads, os.getpid()),
-    ) as pool:
+    lines = [
+        f"{task.arm}, fold {task.fold + 1}, seed {task.seed}: {failed[task.id].rstrip('.')}"
+        for task in tasks
+        if task.id in failed
+    ]
+    raise UserError(
+        f"a report needs every fold, but {len(failed)} of {len(tasks)} failed while the others "
+        f"were trained ({'; '.join(lines)}); mend the cause, and the same command tries these again"
+    )
+
+
+def read_log(text: str) -> EpochLog | None:
+    """The epoch that a worker says it has come to; None for what is no such thing."""
+    try:
+        return _LOG_JSON.validate_json(text)
+    except ValidationError:
+        return None
+
+
+def write_log(log: EpochLog) -> str:
+    """What `read_log` reads."""
+    return _LOG_JSON.dump_json(log).decode()
+
+
+def last_line(error: Exception) -> str:
+    """An error of the program in one line: its type, its text, its place."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
+
+
+def _recorded(tasks: Iterable[FoldTask], store: RecordStore) -> list[FoldTask]:
+    """Those that are done, watched as their bench wants."""
+    tasks = list(tasks)
+    found = store.recorded([task.id for task in tasks])
+    return [
+        task
+        for task in tasks
+        if task.id in found
+        and (not task.bench.observed or is_done(task.bench, task.spec, task.fold, store))
+    ]
+
+
+def _train(
+    task: FoldTask,
+    claim: Claim,
+    claims: Claims,
+    store: RecordStore,
+    on_progress: OnProgress,
+    stop: Stop,
+) -> bool:
+    """Train a task that is claimed; False when it is not recorded afterwards."""
+    trained = False
+    with claims.renewed(claim) as renewal:
+
+        def on_epoch(log: EpochLog) -> None:
+            nonlocal trained
+            trained = True
+            renewal.check()
+            renewal.say(write_log(log))
+            on_progress(_told(task, log))
+            stop.check()
+
         try:
-            yield lambda tasks: _run_in_pool(pool, tasks)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            events.put(None)
-            listener.join()
+            run_fold(task.bench, task.spec, task.fold, store, on_epoch=on_epoch)
+        except ClaimLostError:
+            return False
+        except Exception as error:
+            sentence = _fault_of_the_run(error)
+            if sentence is None:
+                claims.give_back(claim)
+                raise
+            free_memory(task.bench.device, error)
+            claims.fail(claim, sentence)
+            return False
+        except BaseException:
+            claims.give_back(claim)
+            raise
+    claims.give_back(claim)
+    on_progress(_told(task, None, trained=trained))
+    return True
 
 
-def _run_in_pool(pool: ProcessPoolExecutor, tasks: Sequence[FoldTask]) -> None:
-    futures = [pool.submit(_work, task) for task in tasks]
-    done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in waiting:
-        future.cancel()
-    for future in done:
-        future.result()
+def _fault_of_the_run(error: Exception) -> str | None:
+    """The sentence, where it is the run that cannot be done; None where its place is at fault."""
+    if isinstance(error, DivergenceError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "out of memory; take a smaller batch, patch or network, or fewer workers"
+    if isinstance(error, UserError | OSError | PreemptedError):
+        return None
+    return last_line(error)
 
 
-def _listen(events: Any, on_progress: OnProgress) -> None:
-    while (event := events.get()) is not None:
-        on_progress(event)
-
-
-# What a worker process holds between tasks: it is filled once, by the pool's initializer.
-_worker: dict[str, Any] = {}
-
-
-def _begin_worker(bench: Bench, url: str, events: Any, num_threads: int, parent: int) -> None:
-    torch.set_num_threads(num_threads)
-    _worker.update(bench=bench, store=RecordStore(url), events=events)
-    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
-
-
-def _work(task: FoldTask) -> None:
-    run_task(task, _worker["bench"], _worker["store"], _worker["events"].put)
-
-
-def end_with_parent(parent: int) -> None:
-    """A worker whose parent was killed must not go on in secret."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+def _told(task: FoldTask, log: EpochLog | None, *, trained: bool = True) -> FoldProgress:
+    return FoldProgress(arm=task.arm, fold=task.fold, seed=task.seed, log=log, trained=trained)

@@ -7,18 +7,22 @@ again is whole transactions, so nothing is written by half.
 from __future__ import annotations
 
 import functools
+import hashlib
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
+from filelock import FileLock
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.schema import CreateTable
 
-from unetpp.errors import UserError
+from unetpp.errors import PlaceError, UserError
 from unetpp.foreign_sqlite import guard
 
 # How long a process waits for another one that writes, or for a server that is away, in seconds.
@@ -37,6 +41,8 @@ _SETTINGS = frozenset(
         *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
     )
 )
+# A process that was halted within a lock must not stop all others: the server ends its transaction.
+_LONGEST_IN_LOCK_S = 120
 # SQLSTATE: connection lost or refused, server shutting down or starting, deadlock, serialization.
 _PASSING = ("08", "57P", "40")
 
@@ -51,6 +57,16 @@ class HasEngine(Protocol):
     def engine(self) -> sa.Engine:
         """Of that database."""
         ...
+
+
+class Bindable:
+    """Whose methods can be parts of one transaction.
+
+    Attributes:
+        connection: of that transaction; None where each method is a transaction of its own.
+    """
+
+    connection: sa.Connection | None = None
 
 
 _S = TypeVar("_S", bound=HasEngine)
@@ -135,12 +151,15 @@ def patient(
 ) -> Callable[Concatenate[_S, _P], _T]:
     """A method that may be tried again as a whole, and is while its database is away.
 
-    Pauses double up to 5 s; after `PATIENCE_S` seconds it raises a UserError that names the
+    Pauses double up to 5 s; after `PATIENCE_S` seconds it raises a PlaceError that names the
     database. Other errors pass through.
     """
 
     @functools.wraps(method)
     def tried(self: _S, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        # A part of a transaction cannot be tried again without the rest.
+        if isinstance(self, Bindable) and self.connection is not None:
+            return method(self, *args, **kwargs)
         return wait_for(self.engine, lambda: method(self, *args, **kwargs))
 
     return tried
@@ -157,28 +176,73 @@ def wait_for(
         patience: seconds.
 
     Raises:
-        UserError: when the database is away for longer, or lets nobody in.
+        PlaceError: when the database is away for longer, is full, or lets nobody in.
     """
     deadline, pause = time.monotonic() + patience, _FIRST_PAUSE_S
     while True:
         try:
             return transaction()
-        except DBAPIError as error:
+        except Exception as raised:
+            error = _database_error(raised)
+            if error is None:
+                raise
+            if _is_full(error):
+                raise PlaceError(
+                    f"a store must have room to write, but {engine.url} has none left "
+                    f"({_first_line(error)}); make room, then the same command goes on"
+                ) from raised
             if _is_turned_away(error):
-                raise UserError(
+                raise PlaceError(
                     f"a store must be a database that lets this user in, but {engine.url} does "
                     f"not ({_first_line(error)}); mend the URL, or PGPASSWORD or ~/.pgpass"
-                ) from error
+                ) from raised
             if not _will_pass(engine, error):
                 raise
             if time.monotonic() + pause > deadline:
-                raise UserError(
+                raise PlaceError(
                     f"the store must answer within {patience:g} s, but {engine.url} did not "
                     f"({_first_line(error)}); start the server, then the same command goes on"
-                ) from error
+                ) from raised
         # Many workers must not come back all at once.
         time.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+@contextmanager
+def exclusively(engine: sa.Engine, name: str) -> Iterator[sa.Connection | None]:
+    """Within, no other process is within the same name on the same database.
+
+    Yields:
+        A connection whose transaction holds the lock, so that what is written with it is written
+        under the lock or not at all; None for SQLite, where a file beside the database is locked.
+    """
+    if engine.dialect.name == "sqlite":
+        assert engine.url.database is not None
+        with FileLock(Path(engine.url.database).with_name(f".{name}.lock")):
+            yield None
+        return
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_IN_LOCK_S}s'")
+        )
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        yield connection
+
+
+def _database_error(error: Exception) -> DBAPIError | None:
+    """What the database said, also through Optuna, which wraps it."""
+    for found in (error, error.__cause__):
+        if isinstance(found, DBAPIError):
+            return found
+    return None
+
+
+def _is_full(error: DBAPIError) -> bool:
+    """Whether the disk of the database is full: SQLite's words, PostgreSQL's 53100."""
+    return "database or disk is full" in str(error.orig) or (
+        getattr(error.orig, "sqlstate", None) == "53100"
+    )
 
 
 def _will_pass(engine: sa.Engine, error: DBAPIError) -> bool:

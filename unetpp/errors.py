@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command line prints the sentence and exits with code 2; anything else that escapes is a
     fault of ours and keeps its traceback.
     """
+
+
+class PlaceError(UserError):
+    """A database, a disk or a bucket does not take or give what it must: no fault of a run."""

@@ -7,14 +7,18 @@ with the folds that are there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
+from sqlalchemy.exc import IntegrityError
 
-from unetpp.database import make_tables, patient
+from unetpp.claims import Claim, is_held
+from unetpp.database import Bindable, make_tables, patient
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 
@@ -203,7 +207,7 @@ _TRIAL_JSON = TypeAdapter(TrialRecord)
 _RESULT_JSON = TypeAdapter(SearchResult)
 
 
-class SearchLedger:
+class SearchLedger(Bindable):
     """The searches in a store of records."""
 
     def __init__(self, store: RecordStore) -> None:
@@ -214,6 +218,20 @@ class SearchLedger:
     def engine(self) -> sa.Engine:
         """Of the store."""
         return self._engine
+
+    def within(self, connection: sa.Connection | None) -> SearchLedger:
+        """The same ledger as a part of a transaction; None is this one."""
+        bound = copy.copy(self)
+        bound.connection = connection
+        return bound
+
+    @contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        if self.connection is not None:
+            yield self.connection
+            return
+        with self._engine.begin() as connection:
+            yield connection
 
     @patient
     def _make_tables(self) -> None:
@@ -228,16 +246,21 @@ class SearchLedger:
 
     @patient
     def put_manifest(self, manifest: SearchManifest) -> None:
-        """Store what a search promises; the same name must not be there yet."""
-        row = {"search": manifest.search, "manifest": _MANIFEST_JSON.dump_json(manifest).decode()}
-        with self._engine.begin() as connection:
-            connection.execute(_SEARCHES.insert(), row)
+        """Store what a search promises; another promise of the same name must not be there."""
+        text = _MANIFEST_JSON.dump_json(manifest).decode()
+        try:
+            with self._begin() as connection:
+                connection.execute(_SEARCHES.insert(), {"search": manifest.search, "manifest": text})
+        except IntegrityError:
+            # Tried again after a commit whose answer was lost.
+            if self._column(_SEARCHES.c.manifest, manifest.search) != text:
+                raise
 
     @patient
     def replace_manifest(self, manifest: SearchManifest) -> None:
         """Store a promise in place of the one of the same name: a larger budget, for example."""
         text = _MANIFEST_JSON.dump_json(manifest).decode()
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             where = _SEARCHES.c.search == manifest.search
             connection.execute(_SEARCHES.update().where(where).values(manifest=text))
 
@@ -250,7 +273,7 @@ class SearchLedger:
     def put_result(self, search: str, result: SearchResult) -> None:
         """Store what the search decided, in place of an earlier decision."""
         text = _RESULT_JSON.dump_json(result).decode()
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             where = _SEARCHES.c.search == search
             connection.execute(_SEARCHES.update().where(where).values(result=text))
 
@@ -261,23 +284,30 @@ class SearchLedger:
 
     @patient
     def add_trial(self, search: str, trial: TrialRecord) -> None:
-        """Store a new trial; its number must not be there yet."""
-        row = {"search": search, "number": trial.number, "record": _trial_text(trial)}
-        with self._engine.begin() as connection:
-            connection.execute(_TRIALS.insert(), row)
+        """Store a new trial; another one of its number must not be there."""
+        text = _trial_text(trial)
+        try:
+            with self._begin() as connection:
+                row = {"search": search, "number": trial.number, "record": text}
+                connection.execute(_TRIALS.insert(), row)
+        except IntegrityError:
+            if self.connection is not None or trial not in self.trials(search):
+                raise
 
     @patient
-    def put_trial(self, search: str, trial: TrialRecord) -> None:
-        """Store what became of a trial."""
+    def put_trial(self, search: str, trial: TrialRecord, *, claim: Claim | None = None) -> None:
+        """Store what became of a trial; with a claim, only while that is held."""
         where = (_TRIALS.c.search == search) & (_TRIALS.c.number == trial.number)
-        with self._engine.begin() as connection:
+        if claim is not None:
+            where &= is_held(claim)
+        with self._begin() as connection:
             connection.execute(_TRIALS.update().where(where).values(record=_trial_text(trial)))
 
     @patient
     def trials(self, search: str) -> list[TrialRecord]:
         """All trials, by number."""
         query = sa.select(_TRIALS.c.record).where(_TRIALS.c.search == search).order_by("number")
-        with self._engine.connect() as connection:
+        with self._begin() as connection:
             return [_TRIAL_JSON.validate_json(t) for t in connection.execute(query).scalars()]
 
     @patient

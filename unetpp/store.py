@@ -137,6 +137,12 @@ _STUDIES = sa.Table(
     sa.Column("study", _name(64), primary_key=True),
     sa.Column("manifest", sa.Text, nullable=False),
 )
+_SPLITS = sa.Table(
+    "splits",
+    _METADATA,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("folds", sa.Text, nullable=False),
+)
 _INVOCATIONS = sa.Table(
     "invocations",
     _METADATA,
@@ -145,6 +151,7 @@ _INVOCATIONS = sa.Table(
     sa.Column("invocation", sa.Text, nullable=False),
 )
 
+_IDS_A_QUERY = 500
 _CASE_FIELDS = tuple(field.name for field in fields(CaseCounts))
 
 RowKind = Literal["cases", "surfaces", "objects", "edges", "traces"]
@@ -272,6 +279,18 @@ class RecordStore:
         return None if text is None else _RECORD_JSON.validate_json(text)
 
     @patient
+    def recorded(self, ids: Sequence[str]) -> frozenset[str]:
+        """Of the ids of some keys, those that have a record."""
+        found: set[str] = set()
+        with self._engine.connect() as connection:
+            for begin in range(0, len(ids), _IDS_A_QUERY):
+                part = ids[begin : begin + _IDS_A_QUERY]
+                found.update(
+                    connection.execute(sa.select(_RUNS.c.id).where(_RUNS.c.id.in_(part))).scalars()
+                )
+        return frozenset(found)
+
+    @patient
     def runs(
         self,
         *,
@@ -340,10 +359,39 @@ class RecordStore:
 
     @patient
     def put_manifest(self, manifest: StudyManifest) -> None:
-        """Store what a study promises; the same study name must not be there yet."""
+        """Store what a study promises; another promise of the same name must not be there."""
         row = {"study": manifest.study, "manifest": _dump(_MANIFEST_JSON, manifest)}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_STUDIES.insert(), row)
+        except IntegrityError:
+            # Tried again after a commit whose answer was lost.
+            if self.manifest(manifest.study) != manifest:
+                raise
+
+    @patient
+    def replace_manifest(self, manifest: StudyManifest) -> None:
+        """Store a promise in place of the one of the same name: read from another folder, say."""
         with self._engine.begin() as connection:
-            connection.execute(_STUDIES.insert(), row)
+            where = _STUDIES.c.study == manifest.study
+            text = _dump(_MANIFEST_JSON, manifest)
+            connection.execute(_STUDIES.update().where(where).values(manifest=text))
+
+    @patient
+    def put_split(self, split_hash: str, text: str) -> None:
+        """Store folds as text under their hash, unless they are there."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_SPLITS.insert(), {"hash": split_hash, "folds": text})
+        except IntegrityError:
+            assert self.split(split_hash) is not None
+
+    @patient
+    def split(self, split_hash: str) -> str | None:
+        """The folds of that hash as text, or None."""
+        query = sa.select(_SPLITS.c.folds).where(_SPLITS.c.hash == split_hash)
+        with self._engine.connect() as connection:
+            return connection.execute(query).scalar()
 
     @patient
     def manifest(self, study: str) -> StudyManifest | None:
@@ -375,11 +423,25 @@ class RecordStore:
         with self._engine.connect() as connection:
             return [_LATENCY_JSON.validate_json(t) for t in connection.execute(query).scalars()]
 
-    @patient
     def begin_invocation(self, study: str, invocation: Invocation) -> int:
         """Note a start of the study's command; the number goes to `finish_invocation`."""
-        row = {"study": study, "invocation": _dump(_INVOCATION_JSON, invocation)}
+        text = _dump(_INVOCATION_JSON, invocation)
+        return self._begin_invocation(study, text, self._last_invocation())
+
+    @patient
+    def _last_invocation(self) -> int:
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.max(_INVOCATIONS.c.id))).scalar() or 0
+
+    @patient
+    def _begin_invocation(self, study: str, text: str, last: int) -> int:
+        # Tried again after a commit whose answer was lost, it finds what it has written.
+        where = (_INVOCATIONS.c.id > last) & (_INVOCATIONS.c.invocation == text)
         with self._engine.begin() as connection:
+            known = connection.execute(sa.select(_INVOCATIONS.c.id).where(where)).scalar()
+            if known is not None:
+                return known
+            row = {"study": study, "invocation": text}
             key = connection.execute(_INVOCATIONS.insert(), row).inserted_primary_key
         assert key is not None
         return int(key[0])
