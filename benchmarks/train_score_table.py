@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.workers import FoldProgress, FoldTask, fold_runner
+from nas.engines import Engine, run_all
+from nas.workers import FoldProgress, FoldTask
 from unetpp import provenance
 from unetpp.data.cache import default_cache
 from unetpp.data.folds import make_folds
@@ -103,12 +104,11 @@ def main() -> None:
     for bench in benches(given.data, given.out):
         print(f"seed {bench.seed}", flush=True)
         tasks = [
-            FoldTask(arm=name, spec=spec, fold=fold)
+            FoldTask(arm=name, spec=spec, fold=fold, bench=bench)
             for name, spec in networks(bench.dataset.in_channels).items()
             for fold in range(bench.folds.num_folds)
         ]
-        with fold_runner(bench, store, num_workers=given.workers, on_progress=tell) as run_folds:
-            run_folds(tasks)
+        run_all(tasks, store, engine=Engine(num_workers=given.workers), on_progress=tell)
     store.close()
 
 

@@ -278,7 +278,7 @@ class _TrialRuns:
         if log.epoch not in halving.epochs(self.bench.recipe.epochs):
             return trial
         trial = replace(trial, rungs={**trial.rungs, log.epoch: log.held_out_dice})
-        self.proposals.note(trial)
+        self.proposals.note(trial, self.claim)
         earlier = [
             other.rungs[log.epoch]
             for other in self.proposals.trials()

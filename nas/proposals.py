@@ -39,6 +39,8 @@ _FRUITLESS = 200
 _LISTED = 20_000
 # Under which processes take turns.
 _LOCK = "proposals"
+# Attribute of the optuna.Study: the number of trials with which nothing was left to try.
+_EXHAUSTED = "exhausted"
 
 _T = TypeVar("_T")
 
@@ -162,10 +164,17 @@ class Proposals:
             if claimed is not None:
                 return claimed
 
-    def is_over(self) -> bool:
-        """Whether all trials have ended and none may be begun."""
-        trials = self.trials()
-        return num_counted(trials) >= self.plan.budget and not any(map(_is_open, trials))
+    def is_over(self, trials: Sequence[TrialRecord]) -> bool:
+        """Whether all of its trials have ended and none may be begun."""
+        if any(map(_is_open, trials)):
+            return False
+        spent = num_counted(trials) >= self.plan.budget
+        # Read anew: another process may have found that nothing is left.
+        return spent or wait_for(self._ledger.engine, self._found_exhausted) == len(trials)
+
+    def _found_exhausted(self) -> int | None:
+        """With how many trials a process found nothing untried."""
+        return self._study.user_attrs.get(_EXHAUSTED)
 
     def note(self, trial: TrialRecord, claim: Claim) -> None:
         """Keep how far a claimed trial has come; nothing where the claim is another's by now."""
@@ -249,7 +258,12 @@ class Proposals:
     def _next_new(self) -> TrialRecord | None:
         trials = self.trials()
         self._tell_what_is_missing(trials)
-        return None if num_counted(trials) >= self.plan.budget else self._new_trial(trials)
+        if num_counted(trials) >= self.plan.budget:
+            return None
+        new = self._new_trial(trials)
+        if new is None:
+            self._study.set_user_attr(_EXHAUSTED, len(self.trials()))
+        return new
 
     def _new_trial(self, trials: Sequence[TrialRecord]) -> TrialRecord | None:
         first = {t.candidate_id: t for t in trials if t.cached_from is None}

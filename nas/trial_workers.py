@@ -51,9 +51,7 @@ class SearchWork:
     folder: Path
 
 
-def open_proposals(
-    work: SearchWork, store: RecordStore, *, lease: float = LEASE_S
-) -> Proposals:
+def open_proposals(work: SearchWork, store: RecordStore, *, lease: float = LEASE_S) -> Proposals:
     """The trials of a search, as one process sees them."""
     return Proposals(
         work.proposals,
@@ -108,6 +106,8 @@ def work_on_trials(
     """Judge trials that nobody else judges, until all have ended and none may be begun.
 
     Args:
+        work, store, on_trial: as of `run_trials`.
+        stop: see `PreemptedError`.
         lease: see `Claims`.
 
     Raises:
@@ -227,7 +227,7 @@ def _watch(
     while True:
         begin = time.monotonic()
         trials = told.tell()
-        if trials and not any(t.state == "running" for t in trials) and proposals.is_exhausted():
+        if proposals.is_over(trials):
             return
         look()
         spent = time.monotonic() - begin

@@ -138,6 +138,7 @@ def watch(
     """Wait until others have trained the tasks, and tell how they go; see `work_off`.
 
     Args:
+        tasks, store, on_progress, stop: as of `work_off`.
         look: called about once a second; raises when nobody works any more.
     """
     claims = Claims(store)

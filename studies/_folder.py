@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,10 +14,17 @@ from pathlib import Path
 
 import filelock
 
+from studies._progress import Reporter
 from unetpp import provenance
+from unetpp.claims import Claims
 from unetpp.errors import UserError
+from unetpp.processes import Process, is_here
 from unetpp.records import Invocation
+from unetpp.store import RecordStore
 from unetpp.training.device import machine_of
+
+# How often it is looked whether another command lives, in seconds.
+_LOOK_S = 1.0
 
 
 def invocation_of(device: str) -> Invocation:
@@ -65,6 +73,48 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def driving(store: RecordStore, study: str, reporter: Reporter) -> Iterator[None]:
+    """Keep other commands from driving the same study in the same store, from whatever machine.
+
+    A command that was killed on another machine counts as dead after a lease; that is waited for.
+
+    Raises:
+        UserError: when another command gives signs of life.
+    """
+    claims, item = Claims(store), f"driver-{study}"
+    claims.forgive([item])
+    claim = claims.claim_one([item])
+    first, waited = claims.states([item]).get(item), 0.0
+    while claim is None:
+        state = claims.states([item]).get(item)
+        if state is not None and state.holder is not None:
+            if first is None or (state.token, state.beat) != (first.token, first.beat):
+                raise _is_driven(study, state.holder)
+            if is_here(state.holder):
+                raise _is_driven(study, state.holder)
+            if waited == 0:
+                reporter.say(
+                    f"{state.holder.name} drove {study} and may be dead; waiting for a sign of "
+                    f"life, {claims.lease:g} s at most"
+                )
+        time.sleep(_LOOK_S)
+        waited += _LOOK_S
+        claim = claims.claim_one([item])
+    with claims.renewed(claim):
+        try:
+            yield
+        finally:
+            claims.give_back(claim)
+
+
+def _is_driven(study: str, holder: Process) -> UserError:
+    return UserError(
+        f"one command at a time drives a study, but {holder.name} drives {study} in this store; "
+        "wait for it, or add a worker with `unetpp worker`"
+    )
 
 
 def now() -> str:

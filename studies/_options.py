@@ -116,7 +116,23 @@ Bf16 = Annotated[
 ]
 Workers = Annotated[
     int,
-    typer.Option(metavar="N", min=1, help="Processes that train folds; they share the cores."),
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Workers that train at a time; on one machine they share the cores. 0 waits for "
+        "`unetpp worker` on others.",
+    ),
+]
+SharedStore = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="UNETPP_STORE",
+        help="Where records are kept: sqlite:///FILE or postgresql+psycopg://USER@HOST/DB, which "
+        "machines share; its password is taken from PGPASSWORD or ~/.pgpass. Default: "
+        "records.sqlite in --out.",
+    ),
 ]
 Layout = Annotated[
     str | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import torch
 
 from studies._names import by, pick
 from studies._progress import Reporter
+from studies._setting_json import setting_to_json
 from studies._study import Arm, Frame, Scale, Scope, Setting, Study, arms_in
 from unetpp import provenance
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds, make_folds
-from unetpp.data.folds_file import read_folds, write_folds
+from unetpp.data.folds_file import folds_from_json, folds_to_json, read_folds, write_folds
 from unetpp.data.loading import load_dataset
 from unetpp.data.normalise import fit_scaling
 from unetpp.data.phantoms import make_phantoms
@@ -137,22 +138,60 @@ def load_data(setting: Setting, reporter: Reporter) -> Dataset:
         return load_dataset(setting.data, on_case=on_case)
 
 
+def open_store(setting: Setting) -> RecordStore:
+    """Where the records of a study are kept."""
+    return (
+        RecordStore.open_folder(setting.out)
+        if setting.store is None
+        else RecordStore(setting.store)
+    )
+
+
 def keep_promise(store: RecordStore, ready: Prepared, folder: Path) -> None:
     """Freeze the manifest and the folds at the first start; refuse other ones later."""
     kept = store.manifest(ready.study.name)
     if kept is None:
-        _keep_folds(ready.bench.folds, folder)
+        keep_folds(store, ready.bench.folds, folder)
         store.put_manifest(ready.manifest)
         return
+    check_promise(kept, ready, f"{folder}")
+    # Another place, or another number of workers; for a store of an earlier version, the first.
+    store.replace_manifest(replace(kept, setting=ready.manifest.setting))
+    store.put_split(ready.bench.folds.hash, folds_to_json(ready.bench.folds))
+
+
+def check_promise(kept: StudyManifest, ready: Prepared, place: str) -> None:
+    """Refuse what differs from what a study began with.
+
+    Raises:
+        UserError: with what differs.
+    """
     differences = manifest_differences(kept, ready.manifest)
     if differences:
         raise UserError(
-            f"a study folder holds one setting, but {folder} was made with another "
+            f"a study folder holds one setting, but {place} was made with another "
             f"({'; '.join(differences)}); give the same setting or a new --out"
         )
 
 
-def _keep_folds(folds: Folds, folder: Path) -> None:
+def keep_folds(store: RecordStore, folds: Folds, folder: Path) -> None:
+    """Freeze the folds of a new study, in its folder and in its store.
+
+    Raises:
+        UserError: when studies are there already that have others.
+    """
+    for name in store.studies():
+        other = store.manifest(name)
+        if other is not None and other.split_hash != folds.hash:
+            raise UserError(
+                f"studies in one store share their data and folds, but {name} has others "
+                f"({other.folds.get('scheme')}); give the same --data and folds, or another store"
+            )
+    _write_folds(folds, folder)
+    store.put_split(folds.hash, folds_to_json(folds))
+
+
+def _write_folds(folds: Folds, folder: Path) -> None:
     path = folder / "folds.json"
     if path.is_file() and read_folds(path).hash != folds.hash:
         raise UserError(
@@ -265,14 +304,25 @@ def _size_text(setting: Setting, bench: Bench) -> str:
 
 def _frozen_folds(dataset: Dataset, setting: Setting) -> Folds:
     """The folds of the study folder where it has some for this data, else new ones."""
-    path = setting.out / "folds.json"
     plan = _plan(dataset, setting)
     fresh = make_folds(dataset, plan)
-    if not path.is_file():
-        return fresh
-    kept = read_folds(path)
     # A later version of scikit-learn may deal the cases otherwise; what was frozen stays.
-    return kept if (kept.dataset_hash, kept.plan) == (dataset.hash, plan) else fresh
+    for kept in _kept_folds(setting):
+        if (kept.dataset_hash, kept.plan) == (dataset.hash, plan):
+            return kept
+    return fresh
+
+
+def _kept_folds(setting: Setting) -> Iterator[Folds]:
+    """Those in the store that machines share, and in the study folder."""
+    if setting.store is not None:
+        store = open_store(setting)
+        texts = store.splits()
+        store.close()
+        yield from filter(None, map(folds_from_json, texts))
+    path = setting.out / "folds.json"
+    if path.is_file():
+        yield read_folds(path)
 
 
 def _plan(dataset: Dataset, setting: Setting) -> SplitPlan:
@@ -314,6 +364,7 @@ def _manifest(
         numbers_version=NUMBERS_VERSION,
         num_seeds=setting.scale.num_seeds,
         trains=study.trains,
+        setting=setting_to_json(setting),
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import reports
-from nas.performance_estimation import cross_validate
-from nas.search_strategy import try_every_arm
-from nas.workers import FoldProgress, fold_runner
+from nas.engines import Engine, run_all
+from nas.performance_estimation import mean_dice
+from nas.search_strategy import note_arms
+from nas.stopping import Stop, stopping_at_sigterm
+from nas.workers import FoldProgress, FoldTask
+from studies._engines import engine_of
 from studies._evidence import take_evidence
-from studies._folder import alone_in, invocation_of, now
-from studies._prepare import Prepared, keep_promise, prepare
+from studies._folder import alone_in, driving, invocation_of, now
+from studies._prepare import Prepared, keep_promise, open_store, prepare
 from studies._progress import Reporter, Tally
 from studies._study import Setting, Study
 from unetpp.records import ArmEntry
@@ -22,56 +25,67 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
     """Run what is not recorded yet, then measure latencies and write the report.
 
     Raises:
-        UserError: on bad input, before anything is trained or written.
+        UserError: on bad input, before anything is trained or written; or when folds failed, after
+            all others are trained.
+        PreemptedError: when this process was asked to end; the same call goes on.
     """
     ready = prepare(study, setting, reporter)
     with alone_in(setting.out):
-        store = RecordStore.open_folder(setting.out)
-        keep_promise(store, ready, setting.out)
-        number = store.begin_invocation(study.name, invocation_of(ready.bench.device))
-        if study.trains:
-            train_arms(ready, store, setting.num_workers, reporter)
-            take_evidence(ready, store, setting.out, reporter)
-        store.finish_invocation(number, now())
+        store = open_store(setting)
+        with driving(store, study.name, reporter):
+            keep_promise(store, ready, setting.out)
+            number = store.begin_invocation(study.name, invocation_of(ready.bench.device))
+            if study.trains:
+                with stopping_at_sigterm() as stop:
+                    train_arms(ready, store, engine_of(setting, study.name), reporter, stop)
+                take_evidence(ready, store, setting.out, reporter)
+            store.finish_invocation(number, now())
         store.close()
         return reports.build(setting.out, shown=study.name)
 
 
-def train_arms(ready: Prepared, store: RecordStore, num_workers: int, reporter: Reporter) -> None:
-    """Cross-validate every arm, as the trials of one optuna.Study in the same database."""
-    bench, arms = ready.bench, {arm.name: arm for arm in ready.manifest.arms}
+def train_arms(
+    ready: Prepared, store: RecordStore, engine: Engine, reporter: Reporter, stop: Stop
+) -> None:
+    """Cross-validate every arm; each is a trial of one optuna.Study in the same database."""
+    tasks = tasks_of(ready)
+    arms = {arm.name: arm for arm in ready.manifest.arms}
     seeds = ready.manifest.seeds
     tally = Tally(
         ready.study.name,
         labels={name: _full_label(arm) for name, arm in arms.items()},
         weights={name: float(arm.macs) for name, arm in arms.items()},
-        num_folds=bench.folds.num_folds,
-        epochs=bench.recipe.epochs,
+        num_folds=ready.bench.folds.num_folds,
+        epochs=ready.bench.recipe.epochs,
         num_seeds=len(seeds),
     )
-    recorded = [
-        FoldProgress(arm=arm, fold=fold, seed=seed, log=None, trained=False)
-        for arm, spec in ready.specs.items()
-        for seed in seeds
-        for fold in range(bench.folds.num_folds)
-        if is_done(replace(bench, seed=seed), spec, fold, store)
-    ]
-    for event in recorded:
-        tally.add(event)
-    if recorded:
-        num_runs = len(arms) * len(seeds) * bench.folds.num_folds
-        reporter.say(f"{ready.study.name}  {len(recorded)} of {num_runs} runs are recorded already")
-    with (
-        reporter.training(tally) as on_progress,
-        fold_runner(bench, store, num_workers=num_workers, on_progress=on_progress) as run_folds,
-    ):
-        try_every_arm(
-            ready.study.name,
-            list(arms),
-            lambda arm: cross_validate(arm, ready.specs[arm], bench, store, run_folds, seeds=seeds),
-            storage_url=store.url,
-            num_parallel=num_workers,
+    done = [t for t in tasks if is_done(t.bench, t.spec, t.fold, store)]
+    for t in done:
+        tally.add(FoldProgress(arm=t.arm, fold=t.fold, seed=t.seed, log=None, trained=False))
+    if done:
+        reporter.say(f"{ready.study.name}  {len(done)} of {len(tasks)} runs are recorded already")
+    if engine.num_workers == 0:
+        reporter.say(
+            f"{ready.study.name}  waiting for workers: unetpp worker --study ... --store ..."
         )
+    with reporter.training(tally) as on_progress:
+        run_all(tasks, store, engine=engine, on_progress=on_progress, stop=stop)
+    scores = {
+        name: mean_dice(spec, ready.bench, store, seeds=seeds) for name, spec in ready.specs.items()
+    }
+    note_arms(ready.study.name, scores, storage_url=store.url)
+
+
+def tasks_of(ready: Prepared) -> list[FoldTask]:
+    """All runs of a study, in the order in which they are begun."""
+    # One bench a seed, so that they are sent to another process once.
+    benches = [replace(ready.bench, seed=seed) for seed in ready.manifest.seeds]
+    return [
+        FoldTask(arm=arm, spec=spec, fold=fold, bench=bench)
+        for arm, spec in ready.specs.items()
+        for bench in benches
+        for fold in range(bench.folds.num_folds)
+    ]
 
 
 def _full_label(arm: ArmEntry) -> str:

@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 import reports
-from nas.confirmation import baseline_of, confirmed_score, run_key, to_confirm
+from nas.engines import Engine, run_all
+from nas.stopping import Stop, stopping_at_sigterm
 from nas.trial_workers import open_proposals, run_trials
-from nas.workers import FoldProgress, FoldTask, fold_runner
-from studies._folder import alone_in, invocation_of, now
+from nas.workers import FoldProgress, FoldTask
+from studies._engines import engine_of
+from studies._folder import alone_in, driving, invocation_of, now
+from studies._prepare import open_store
 from studies._progress import Reporter, Tally
+from studies._search_decision import decide
 from studies._search_options import SearchOptions
 from studies._search_prepare import (
     SEARCH,
@@ -21,19 +25,8 @@ from studies._search_prepare import (
     prepare_search,
 )
 from studies._search_progress import SearchTally, cost_in_baselines, watching
-from unetpp.errors import UserError
-from unetpp.recipe import TrainRecipe
-from unetpp.run import Bench
-from unetpp.searches import (
-    SearchLedger,
-    SearchManifest,
-    SearchResult,
-    TrialRecord,
-    describe,
-    is_allowed,
-    macs_in_baselines,
-)
-from unetpp.spec import GridSpec
+from unetpp.data.folds_file import folds_to_json
+from unetpp.searches import SearchLedger, TrialRecord, describe, macs_in_baselines
 from unetpp.store import RecordStore
 
 
@@ -58,98 +51,66 @@ def run_search(options: SearchOptions, console: Console) -> Searched:
     """
     reporter = Reporter(console)
     ready = prepare_search(options, reporter)
+    engine = engine_of(ready.setting, SEARCH)
     with alone_in(ready.setting.out):
-        store = RecordStore.open_folder(ready.setting.out)
-        ledger = SearchLedger(store)
-        manifest = keep_search_promise(ledger, ready)
-        start = store.begin_invocation(SEARCH, invocation_of(ready.bench.device))
-        proposals = open_proposals(ready.work, store)
-        tally = SearchTally(manifest, proposals.trials(), options.workers)
-        with watching(console, tally) as on_trial:
-            run_trials(ready.work, store, num_workers=options.workers, on_trial=on_trial)
-        trials = proposals.trials()
-        cost = cost_in_baselines(trials)
-        for line in SearchTally(manifest, trials, options.workers).summary()[:-1]:
-            reporter.say(line)
-        macs = macs_in_baselines(trials)
-        if cost is not None and macs is not None:
-            reporter.say(
-                f"cost of the search: {cost:.1f} x the time of one baseline on all folds, "
-                f"{macs:.1f} x its arithmetic"
-            )
-        result = _decide(ready, store, manifest, trials, reporter)
-        ledger.put_result(SEARCH, replace(result, importances=proposals.importances()))
-        store.finish_invocation(start, now())
+        store = open_store(ready.setting)
+        with driving(store, SEARCH, reporter), stopping_at_sigterm() as stop:
+            cost = _search(ready, store, engine, console, stop)
         store.close()
-        return Searched(report=reports.build_search(ready.setting.out), cost=cost)
+        report = reports.build_search(ready.setting.out)
+        return Searched(report=report, cost=cost)
 
 
-def _decide(
-    ready: PreparedSearch,
-    store: RecordStore,
-    manifest: SearchManifest,
-    trials: Sequence[TrialRecord],
-    reporter: Reporter,
-) -> SearchResult:
-    """Train the best again, name the winner by that, and test it beside the baseline."""
-    chosen = to_confirm(trials, manifest, max(1, manifest.top_k))
-    if not any(map(is_allowed, chosen)):
-        raise UserError(
-            f"a winner must be trained on all folds within the limits, but none of {len(trials)} "
-            "trials is; raise the limits or the --budget, and the same command goes on"
+def _search(
+    ready: PreparedSearch, store: RecordStore, engine: Engine, console: Console, stop: Stop
+) -> float | None:
+    """All of it but the report; what the trials cost, in baselines."""
+    reporter, ledger, workers = Reporter(console), SearchLedger(store), ready.options.workers
+    manifest = keep_search_promise(ledger, ready)
+    store.put_split(ready.bench.folds.hash, folds_to_json(ready.bench.folds))
+    start = store.begin_invocation(SEARCH, invocation_of(ready.bench.device))
+    proposals = open_proposals(ready.work, store)
+    tally = SearchTally(manifest, proposals.trials(), workers)
+    with watching(console, tally) as on_trial:
+        run_trials(ready.work, store, engine=engine, on_trial=on_trial, stop=stop)
+    trials = proposals.trials()
+    cost = cost_in_baselines(trials)
+    for line in SearchTally(manifest, trials, workers).summary()[:-1]:
+        reporter.say(line)
+    macs = macs_in_baselines(trials)
+    if cost is not None and macs is not None:
+        reporter.say(
+            f"cost of the search: {cost:.1f} x the time of one baseline on all folds, "
+            f"{macs:.1f} x its arithmetic"
         )
-    if ready.confirmation:
-        _train_again("fresh folds", chosen, ready.confirmation, ready, store, reporter)
-        score = {t.number: confirmed_score(t, ready.confirmation, store, manifest) for t in chosen}
-        chosen = sorted(chosen, key=lambda t: (-score[t.number], t.costs["macs"]))
-    # The baseline is trained again for comparison; it wins only if it is allowed to.
-    winner = next(t for t in chosen if is_allowed(t))
-    if ready.tests:
-        baseline = [t for t in baseline_of(trials) if t.number != winner.number]
-        _train_again("test", [winner, *baseline], ready.tests, ready, store, reporter)
-    return SearchResult(
-        confirmed=tuple(t.number for t in chosen) if ready.confirmation else (),
-        winner=winner.number,
-        importances={},
-        finished_at=now(),
+
+    def train_again(what: str, tasks: Sequence[FoldTask]) -> None:
+        with reporter.training(_tally(what, tasks, trials, store)) as on_progress:
+            run_all(tasks, store, engine=engine, on_progress=on_progress, stop=stop)
+
+    result = decide(ready, store, manifest, trials, train_again)
+    ledger.put_result(SEARCH, replace(result, importances=proposals.importances()))
+    store.finish_invocation(start, now())
+    return cost
+
+
+def _tally(
+    what: str, tasks: Sequence[FoldTask], trials: Sequence[TrialRecord], store: RecordStore
+) -> Tally:
+    """Of the second training of some trials, with what is recorded already."""
+    by_name = {f"{trial.number}": trial for trial in trials}
+    names = dict.fromkeys(task.arm for task in tasks)
+    tally = Tally(
+        what,
+        labels={name: describe(by_name[name]) for name in names},
+        weights={name: by_name[name].costs["macs"] for name in names},
+        num_folds=tasks[0].bench.folds.num_folds,
+        epochs=tasks[0].bench.recipe.epochs,
     )
-
-
-def _train_again(
-    what: str,
-    trials: Sequence[TrialRecord],
-    benches: Sequence[Bench],
-    ready: PreparedSearch,
-    store: RecordStore,
-    reporter: Reporter,
-) -> None:
-    """Train the networks of these trials on each bench, as far as the store lacks them."""
-    labels = {f"{trial.number}": describe(trial) for trial in trials}
-    weights = {f"{trial.number}": trial.costs["macs"] for trial in trials}
-    for index, bench in enumerate(benches):
-        tally = Tally(
-            f"{what} {index + 1}/{len(benches)}",
-            labels=labels,
-            weights=weights,
-            num_folds=bench.folds.num_folds,
-            epochs=bench.recipe.epochs,
-        )
-        for trial in trials:
-            for fold in range(bench.folds.num_folds):
-                if store.run(run_key(trial, bench, fold)) is not None:
-                    tally.add(
-                        FoldProgress(arm=f"{trial.number}", fold=fold, log=None, trained=False)
-                    )
-        with reporter.training(tally) as on_progress:
-            for recipe in {trial.recipe for trial in trials}:
-                own = replace(bench, recipe=TrainRecipe.from_json(recipe))
-                tasks = [
-                    FoldTask(arm=f"{trial.number}", spec=GridSpec.from_json(trial.spec), fold=fold)
-                    for trial in trials
-                    if trial.recipe == recipe
-                    for fold in range(bench.folds.num_folds)
-                ]
-                with fold_runner(
-                    own, store, num_workers=ready.options.workers, on_progress=on_progress
-                ) as run_folds:
-                    run_folds(tasks)
+    done = store.recorded([task.id for task in tasks])
+    for task in tasks:
+        if task.id in done:
+            tally.add(
+                FoldProgress(arm=task.arm, fold=task.fold, seed=task.seed, log=None, trained=False)
+            )
+    return tally

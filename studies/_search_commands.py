@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nas.stopping import PreemptedError
 from studies._options import (
     Augment,
     Bf16,
@@ -30,6 +31,7 @@ from studies._options import (
     Patch,
     Repeats,
     Seed,
+    SharedStore,
     Size,
     SkipEmpty,
     Slices,
@@ -42,6 +44,9 @@ from studies._options import (
 
 if TYPE_CHECKING:
     from studies._search_options import SearchOptions
+
+# As shells have it for a process that SIGTERM ended.
+SIGTERM_EXIT = 143
 
 search_app = typer.Typer(
     rich_markup_mode=None,
@@ -159,6 +164,7 @@ def search(
     device: Device = None,
     bf16: Bf16 = True,
     workers: Workers = 1,
+    store: SharedStore = None,
 ) -> None:
     """Search, or go on with a search, and write its report.
 
@@ -185,6 +191,7 @@ def search(
         classes=classes, slices=slices, skip_empty=skip_empty, size=size, group=group,
         stratify=stratify, cache=None if cache is None else f"{cache.resolve()}", split=split,
         folds=folds, repeats=repeats, gap=gap, device=device, bf16=bf16, workers=workers,
+        store=store,
     )  # fmt: skip
     if dry_run:
         from studies._search_dry_run import describe_search
@@ -258,13 +265,13 @@ def _run(options: SearchOptions) -> None:
 
     try:
         searched = run_search(options, Console(stderr=True))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, PreemptedError) as error:
         typer.echo(
             "stopped; the same command goes on from here, and so does\n"
             f"  unetpp search resume {options.out}",
             err=True,
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else SIGTERM_EXIT) from None
     report = searched.report
     typer.echo(report.text)
     for sentence in report.verdict:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
 from studies._options import data_options, embedded_side, parse_patch, parse_sides, warn_ignored
-from studies._study import Scale, Setting
+from studies._study import Placing, Scale, Setting
 from unetpp.errors import UserError
 
 # The names that `--objective` and the limits know, beside the score.
@@ -37,6 +37,7 @@ class SearchOptions:
         race, halve: names of rules; halve is whether first folds are stopped at an epoch.
         top_k: how many are trained again; None for the scale's.
         confirm_seeds, test_seeds: how often each of them is trained again.
+        store, placing: see `Setting`; the number of workers is `workers`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -85,6 +86,8 @@ class SearchOptions:
     device: str | None
     bf16: bool
     workers: int
+    store: str | None = None
+    placing: Placing = field(default_factory=Placing)
 
     def to_json(self) -> str:
         """All of them, as JSON."""
@@ -201,6 +204,7 @@ def setting_of(options: SearchOptions) -> Setting:
         seed=options.seed,
         device=options.device,
         bf16=options.bf16,
-        num_workers=options.workers,
+        placing=replace(options.placing, num_workers=options.workers),
         out=Path(options.out),
+        store=options.store,
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import hashlib
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,8 +101,8 @@ def prepare_search(options: SearchOptions, reporter: Reporter) -> PreparedSearch
             halving=SuccessiveHalving() if options.halve else None,
         ),
         bench=bench,
-        store_url=RecordStore.url_of_folder(setting.out),
-        folder=setting.out,
+        store_url=setting.store or RecordStore.url_of_folder(setting.out),
+        folder=quiet_folder(setting),
     )
     return PreparedSearch(
         options=options,
@@ -122,6 +125,18 @@ def keep_search_promise(ledger: SearchLedger, ready: PreparedSearch) -> SearchMa
         manifest = manifest_of(ready, _reference(ready))
         ledger.put_manifest(manifest)
         return manifest
+    check_search_promise(kept, ready)
+    wanted = manifest_of(ready, kept.reference)
+    ledger.replace_manifest(wanted)
+    return wanted
+
+
+def check_search_promise(kept: SearchManifest, ready: PreparedSearch) -> None:
+    """Refuse what differs from what a search began with.
+
+    Raises:
+        UserError: with what differs.
+    """
     wanted = manifest_of(ready, kept.reference)
     differences = [
         *SearchSpace.from_json(kept.space).differences(ready.space),
@@ -132,8 +147,18 @@ def keep_search_promise(ledger: SearchLedger, ready: PreparedSearch) -> SearchMa
             f"a search goes on with the setting that it began with, but {ready.setting.out} was "
             f"begun with another ({'; '.join(differences)}); give the same setting or a new --out"
         )
-    ledger.replace_manifest(wanted)
-    return wanted
+
+
+def quiet_folder(setting: Setting) -> Path:
+    """For the locks between the workers on this machine: in the study's folder, or, where that may
+    be shared by machines, in one of this user for temporary files.
+    """
+    if setting.store is None or setting.store.startswith("sqlite"):
+        return setting.out
+    place = hashlib.sha256(setting.store.encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"unetpp-{getpass.getuser()}" / place
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
 
 
 def manifest_of(ready: PreparedSearch, reference: Mapping[str, float]) -> SearchManifest:

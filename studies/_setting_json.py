@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import TypeAdapter, ValidationError
 
 from studies._study import Setting
@@ -17,8 +19,12 @@ _SETTING_JSON.rebuild(
 
 
 def setting_to_json(setting: Setting) -> str:
-    """All of it."""
-    return _SETTING_JSON.dump_json(setting).decode()
+    """All of it, with absolute paths."""
+    data = setting.data
+    if data is not None:
+        data = replace(data, folder=data.folder.resolve(), cache=data.cache.resolve())
+    whole = replace(setting, data=data, out=setting.out.resolve())
+    return _SETTING_JSON.dump_json(whole).decode()
 
 
 def setting_from_json(text: str) -> Setting:

@@ -154,6 +154,25 @@ def arms_in(study: Study, scope: Scope) -> tuple[Arm, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Placing:
+    """Who trains; nothing of it changes a result.
+
+    Attributes:
+        engine: "local": processes of this machine; "ray": tasks of a Ray cluster; "slurm": jobs.
+        num_workers: that train at a time; 0 waits for those that somebody else starts.
+        gpus_per_run: of each worker in Ray, also a part of one.
+        address: of the Ray cluster; None starts one on this machine.
+        slurm: "name=value" each, as `sbatch` has them.
+    """
+
+    engine: Literal["local", "ray", "slurm"] = "local"
+    num_workers: int = 1
+    gpus_per_run: float = 0.0
+    address: str | None = None
+    slurm: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What the command line decides about one start of a study.
 
@@ -173,8 +192,9 @@ class Setting:
         seed: of folds, training and embedded data; further seeds of training count up from it.
         device: None for the first GPU, else the CPU.
         bf16: autocast where the processor has it.
-        num_workers: processes that train folds.
+        placing: who trains.
         out: the study's folder.
+        store: URL of the records; None for a file in the study's folder.
     """
 
     scale: Scale
@@ -195,8 +215,9 @@ class Setting:
     seed: int
     device: str | None
     bf16: bool
-    num_workers: int
+    placing: Placing
     out: Path
+    store: str | None = None
 
     @property
     def encoder(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas.stopping import PreemptedError
 from studies._data_commands import data_app
 from studies._options import (
     Augment,
@@ -36,6 +37,7 @@ from studies._options import (
     Repeats,
     Seed,
     Seeds,
+    SharedStore,
     Size,
     SkipEmpty,
     Slices,
@@ -50,7 +52,7 @@ from studies._options import (
     parse_sides,
     warn_ignored,
 )
-from studies._search_commands import search_app
+from studies._search_commands import SIGTERM_EXIT, search_app
 
 if TYPE_CHECKING:
     from reports import Report
@@ -166,6 +168,7 @@ def run(
     device: Device = None,
     bf16: Bf16 = True,
     workers: Workers = 1,
+    store: SharedStore = None,
 ) -> None:
     """Run a study, or go on with one, and write its report."""
     from rich.console import Console
@@ -174,7 +177,7 @@ def run(
     from studies._data_sets import run_on_each
     from studies._progress import Reporter
     from studies._runner import run_study
-    from studies._study import Setting
+    from studies._study import Placing, Setting
 
     chosen = find_study(study)
     data = data or []
@@ -218,7 +221,8 @@ def run(
         seed=seed,
         device=device,
         bf16=bf16,
-        num_workers=workers,
+        placing=Placing(num_workers=workers),
+        store=store,
         out=out or Path("runs") / "-".join(filter(None, parts)),
     )
     try:
@@ -227,10 +231,69 @@ def run(
             written = run_on_each(chosen, setting, data, reporter)
         else:
             written = run_study(chosen, setting, reporter)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, PreemptedError) as error:
         typer.echo("stopped; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else SIGTERM_EXIT) from None
     _print_report(written)
+
+
+@app.command()
+def worker(
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="UNETPP_STORE",
+            help="Of the records; a password is taken from PGPASSWORD or ~/.pgpass.",
+        ),
+    ],
+    study: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A study, or search. Default: the only one there."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The data on this machine. Default: the command's DIR."),
+    ] = None,
+    encoder_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="On this machine. Default: the command's FILE."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The study's folder on this machine, which all share."),
+    ] = None,
+    device: Device = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Of the CPU. Default: all.")
+    ] = None,
+) -> None:
+    """Train what a study in a shared store still needs, beside other workers.
+
+    `unetpp run STUDY --store URL --workers 0` starts the study and waits. Any number of workers may
+    join and leave; each claims one fold at a time. SIGTERM ends a worker after its epoch.
+    """
+    from rich.console import Console
+
+    from nas.stopping import stopping_at_sigterm
+    from studies._progress import Reporter
+    from studies._worker import WorkerCall, run_worker
+
+    call = WorkerCall(
+        store=store,
+        study=study,
+        data=None if data is None else f"{data.resolve()}",
+        encoder_weights=None if encoder_weights is None else f"{encoder_weights.resolve()}",
+        out=None if out is None else f"{out.resolve()}",
+        device=device,
+        threads=threads,
+    )
+    try:
+        with stopping_at_sigterm() as stop:
+            run_worker(call, Reporter(Console(stderr=True)), stop)
+    except (KeyboardInterrupt, PreemptedError) as error:
+        typer.echo("stopped; what this worker was at is given back", err=True)
+        raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else SIGTERM_EXIT) from None
 
 
 @app.command()

@@ -70,19 +70,22 @@ def _process(pid: int) -> Process:
     )
 
 
+def is_here(process: Process) -> bool:
+    """Whether it is of this machine (and container), where it can be known whether it lives."""
+    boot, namespace = _here()
+    return bool(boot) and (process.boot, process.namespace) == (boot, namespace)
+
+
 def is_dead(process: Process) -> bool:
     """Whether it is known to have ended; False when nobody here can know."""
-    boot, namespace = _here()
-    if not boot or (process.boot, process.namespace) != (boot, namespace):
-        return False
-    return _started(process.pid) != process.started
+    return is_here(process) and _started(process.pid) != process.started
 
 
 @cache
 def _here() -> tuple[str, str]:
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        return boot, os.readlink(_PROC / "self/ns/pid")
+        return boot, f"{(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
         return "", ""
 

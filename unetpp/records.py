@@ -273,6 +273,8 @@ class StudyManifest:
         seed: the first of the base seeds of training.
         num_seeds: every arm is trained with `seed`, `seed` + 1, ... on the same folds.
         trains: False for a study that describes its arms and trains none.
+        setting: JSON of what the command line said, from which workers on other machines prepare
+            the same; "" for a study from before there were any.
     """
 
     study: str
@@ -289,6 +291,7 @@ class StudyManifest:
     numbers_version: int
     num_seeds: int = 1
     trains: bool = True
+    setting: str = ""
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -250,7 +250,9 @@ class SearchLedger(Bindable):
         text = _MANIFEST_JSON.dump_json(manifest).decode()
         try:
             with self._begin() as connection:
-                connection.execute(_SEARCHES.insert(), {"search": manifest.search, "manifest": text})
+                connection.execute(
+                    _SEARCHES.insert(), {"search": manifest.search, "manifest": text}
+                )
         except IntegrityError:
             # Tried again after a commit whose answer was lost.
             if self._column(_SEARCHES.c.manifest, manifest.search) != text:

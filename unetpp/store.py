@@ -8,6 +8,7 @@ rule.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
@@ -380,18 +381,15 @@ class RecordStore:
     @patient
     def put_split(self, split_hash: str, text: str) -> None:
         """Store folds as text under their hash, unless they are there."""
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(_SPLITS.insert(), {"hash": split_hash, "folds": text})
-        except IntegrityError:
-            assert self.split(split_hash) is not None
+        with contextlib.suppress(IntegrityError), self._engine.begin() as connection:
+            connection.execute(_SPLITS.insert(), {"hash": split_hash, "folds": text})
 
     @patient
-    def split(self, split_hash: str) -> str | None:
-        """The folds of that hash as text, or None."""
-        query = sa.select(_SPLITS.c.folds).where(_SPLITS.c.hash == split_hash)
+    def splits(self) -> list[str]:
+        """All folds that studies here were made with, as text."""
+        query = sa.select(_SPLITS.c.folds).order_by(_SPLITS.c.hash)
         with self._engine.connect() as connection:
-            return connection.execute(query).scalar()
+            return list(connection.execute(query).scalars())
 
     @patient
     def manifest(self, study: str) -> StudyManifest | None:

@@ -10,6 +10,8 @@ from optuna.trial import TrialState
 from nas.proposals import Promise, ProposalPlan, Proposals, excesses
 from nas.search_space import Common, decode
 from nas.space_presets import find_space, references
+from unetpp.claims import MOST_DEATHS, Claims
+from unetpp.processes import this_process
 from unetpp.recipe import TrainRecipe
 from unetpp.searches import SearchLedger, TrialRecord, is_allowed, num_counted
 from unetpp.spec import GridSpec
@@ -50,12 +52,7 @@ def _plan(**changes) -> ProposalPlan:
 
 def _open(folder: Path, plan: ProposalPlan) -> Proposals:
     store = RecordStore.open_folder(folder)
-    return Proposals(
-        plan,
-        SearchLedger(store),
-        storage_url=store.url,
-        lock=folder / ".lock",
-    )
+    return Proposals(plan, SearchLedger(store), Claims(store), storage_url=store.url)
 
 
 def _score(trial: TrialRecord) -> float:
@@ -68,12 +65,12 @@ def _finish(trial: TrialRecord, **changes) -> TrialRecord:
     return replace(trial, **{"state": "validated", "value": _score(trial), **changes})
 
 
-def _run(proposals: Proposals, worker: str = "1", *, at_most: int | None = None) -> None:
+def _run(proposals: Proposals, *, at_most: int | None = None) -> None:
     for _ in itertools.count() if at_most is None else range(at_most):
-        trial = proposals.claim(worker)
-        if trial is None:
+        claimed = proposals.claim()
+        if claimed is None:
             return
-        proposals.conclude(_finish(trial))
+        proposals.conclude(_finish(claimed.trial), claimed.claim)
 
 
 def _proposed(proposals: Proposals) -> list[tuple[int, str, int | None]]:
@@ -139,36 +136,83 @@ def test_an_interrupted_search_proposes_what_an_uninterrupted_one_does(tmp_path)
 def test_what_was_given_back_is_claimed_first_with_its_folds(tmp_path):
     proposals = _open(tmp_path, _plan())
     proposals.promise()
-    first = proposals.claim("1")
+    first = proposals.claim()
     assert first is not None
-    proposals.note(replace(first, folds_done=2, fold_scores=(0.5, 0.6)))
-    second = proposals.claim("2")
+    begun = replace(first, trial=replace(first.trial, folds_done=2, fold_scores=(0.5, 0.6)))
+    proposals.note(begun.trial, begun.claim)
+    second = proposals.claim()
     assert second is not None
-    assert second.number != first.number
-    assert [t.number for t in proposals.release(["1"])] == [first.number]
-    taken = proposals.claim("3")
+    assert second.trial.number != first.trial.number
+    proposals.give_back(begun)
+    assert proposals.trials()[0].worker is None
+    taken = proposals.claim()
     assert taken is not None
-    assert (taken.number, taken.folds_done, taken.worker) == (first.number, 2, "3")
+    assert (taken.trial.number, taken.trial.folds_done) == (first.trial.number, 2)
+    assert taken.trial.worker == this_process().name
+
+
+def test_a_worker_that_lost_its_claim_changes_nothing_any_more(tmp_path):
+    """Halted beyond its lease: what it brings late is dropped, and nothing is counted twice."""
+    late, other = _open(tmp_path, _plan(budget=3)), _open(tmp_path, _plan(budget=3))
+    late.promise()
+    first = late.claim()
+    assert first is not None
+    Claims(RecordStore.open_folder(tmp_path)).give_back(first.claim)
+    second = other.claim()
+    assert second is not None
+    assert second.trial.number == first.trial.number
+    late.note(replace(first.trial, folds_done=1), first.claim)
+    assert other.trials()[0].folds_done == 0
+    ended = _finish(second.trial, folds_done=3)
+    other.conclude(ended, second.claim)
+    late.note(replace(first.trial, folds_done=1), first.claim)
+    late.conclude(_finish(first.trial, value=0.1), first.claim)
+    [kept] = [t for t in late.trials() if t.number == first.trial.number]
+    assert (kept.state, kept.value, kept.folds_done) == ("validated", ended.value, 3)
+    _run(other)
+    assert num_counted(other.trials()) == 3
+
+
+def test_a_trial_over_which_workers_die_fails_and_the_search_goes_on(tmp_path):
+    for _ in range(MOST_DEATHS):
+        store = RecordStore.open_folder(tmp_path)
+        claims = Claims(store)
+        claims._me = replace(this_process(), started="a process that is gone")
+        dying = Proposals(_plan(budget=3), SearchLedger(store), claims, storage_url=store.url)
+        dying.promise()
+        dead = dying.claim()
+        assert dead is not None
+        assert dead.trial.number == 0
+    proposals = _open(tmp_path, _plan(budget=3))
+    _run(proposals)
+    first, *others = proposals.trials()
+    assert first.state == "failed"
+    assert first.reason.startswith(f"{MOST_DEATHS} workers died over it")
+    assert {t.state for t in others} == {"validated"}
+    assert num_counted(proposals.trials()) == 3
 
 
 def test_a_proposal_that_is_running_elsewhere_is_not_trained_twice(tmp_path):
     plan = _plan(space=find_space("depth", max_depth=3, width=4), promises=(), budget=1000)
     proposals = _open(tmp_path, plan)
     claimed = []
-    while (trial := proposals.claim(f"{len(claimed)}")) is not None:
-        claimed.append(trial)
-    ids = [t.candidate_id for t in claimed]
+    while (one := proposals.claim()) is not None:
+        claimed.append(one)
+    ids = [one.trial.candidate_id for one in claimed]
     assert len(ids) == len(set(ids))
-    for trial in claimed:
-        proposals.conclude(_finish(trial))
+    assert not proposals.is_over(proposals.trials())
+    for one in claimed:
+        proposals.conclude(_finish(one.trial), one.claim)
+    assert proposals.is_over(proposals.trials())
     assert all(t.state == "validated" for t in proposals.trials())
 
 
 def test_what_optuna_missed_in_a_crash_is_told_at_the_next_claim(tmp_path):
     proposals = _open(tmp_path, _plan(budget=3))
     proposals.promise()
-    trial = proposals.claim("1")
-    assert trial is not None
+    claimed = proposals.claim()
+    assert claimed is not None
+    trial = claimed.trial
     # As if the process had died between the ledger and Optuna's tables.
     SearchLedger(RecordStore.open_folder(tmp_path)).put_trial(
         "search", replace(_finish(trial), worker=None)
@@ -197,11 +241,12 @@ def test_infeasible_trials_do_not_count_and_are_told_as_broken_constraints(tmp_p
     plan = _plan(constraints={"macs": 20.0}, budget=8, costs=("macs",))
     proposals = _open(tmp_path, plan)
     proposals.promise()
-    while (trial := proposals.claim("1")) is not None:
-        costs = {"macs": float(sum(GridSpec.from_json(trial.spec).widths))}
-        trial = replace(trial, costs=costs, constraints=excesses(costs, plan.constraints))
+    while (one := proposals.claim()) is not None:
+        costs = {"macs": float(sum(GridSpec.from_json(one.trial.spec).widths))}
+        trial = replace(one.trial, costs=costs, constraints=excesses(costs, plan.constraints))
         proposals.conclude(
-            _finish(trial) if is_allowed(trial) else replace(trial, state="infeasible", value=0.0)
+            _finish(trial) if is_allowed(trial) else replace(trial, state="infeasible", value=0.0),
+            one.claim,
         )
     trials = proposals.trials()
     assert num_counted(trials) == 8
@@ -217,9 +262,10 @@ def test_infeasible_trials_do_not_count_and_are_told_as_broken_constraints(tmp_p
 def test_a_failed_trial_counts_and_optuna_knows_it_as_failed(tmp_path):
     proposals = _open(tmp_path, _plan(budget=2))
     proposals.promise()
-    trial = proposals.claim("1")
-    assert trial is not None
-    proposals.conclude(replace(trial, state="failed", reason="ZeroDivisionError"))
+    claimed = proposals.claim()
+    assert claimed is not None
+    trial = claimed.trial
+    proposals.conclude(replace(trial, state="failed", reason="ZeroDivisionError"), claimed.claim)
     _run(proposals)
     assert num_counted(proposals.trials()) == 2
     study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
@@ -230,13 +276,13 @@ def test_workers_that_claim_at_once_make_exactly_the_budget(tmp_path):
     _open(tmp_path, _plan(budget=24)).promise()
     errors: list[Exception] = []
 
-    def work(name: str) -> None:
+    def work() -> None:
         try:
-            _run(_open(tmp_path, _plan(budget=24)), name)
+            _run(_open(tmp_path, _plan(budget=24)))
         except Exception as error:  # noqa: BLE001 - the test fails on whatever a thread met
             errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(f"{k}",)) for k in range(4)]
+    threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

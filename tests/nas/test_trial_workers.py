@@ -17,6 +17,7 @@ import torch
 from tiny_study import store_in, tiny_bench
 
 import nas.performance_estimation
+from nas.engines import Engine
 from nas.performance_estimation import Estimation
 from nas.proposals import Promise, ProposalPlan
 from nas.racing import PairedMargin, SuccessiveHalving, find_rule
@@ -78,7 +79,7 @@ def tiny_work(folder: Path, *, budget: int = 4, epochs: int = 1, **estimation: A
 
 def run(work: SearchWork, *, num_workers: int = 1) -> list[TrialRecord]:
     store = store_in(work.folder)
-    run_trials(work, store, num_workers=num_workers, on_trial=lambda _: None)
+    run_trials(work, store, engine=Engine(num_workers=num_workers), on_trial=lambda _: None)
     return open_proposals(work, store).trials()
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 from tiny_study import store_in, tiny_bench, tiny_spec
 
-from nas.performance_estimation import cross_validate, fold_dice
-from nas.workers import FoldProgress, FoldTask, fold_runner
+from nas.engines import Engine, run_all
+from nas.performance_estimation import fold_dice, mean_dice
+from nas.workers import FoldProgress, FoldTask
 
 TESTS = Path(__file__).parents[1]
 
 
 def all_folds(bench, spec):
-    return [FoldTask(arm="unetpp", spec=spec, fold=f) for f in range(bench.folds.num_folds)]
+    return [
+        FoldTask(arm="unetpp", spec=spec, fold=f, bench=bench) for f in range(bench.folds.num_folds)
+    ]
 
 
 def numbers(store, bench, spec):
@@ -26,19 +29,17 @@ def numbers(store, bench, spec):
 
 def test_progress_names_every_epoch_and_the_end_of_every_fold(tmp_path):
     bench, spec, events = tiny_bench(tmp_path), tiny_spec(), list[FoldProgress]()
-    with fold_runner(
-        bench, store_in(tmp_path), num_workers=1, on_progress=events.append
-    ) as run_folds:
-        run_folds(all_folds(bench, spec))
-        run_folds(all_folds(bench, spec)[:1])
+    here, store = Engine(num_workers=1), store_in(tmp_path)
+    run_all(all_folds(bench, spec), store, engine=here, on_progress=events.append)
+    run_all(all_folds(bench, spec)[:1], store, engine=here, on_progress=events.append)
     told = [(e.fold, e.log.epoch if e.log else None, e.trained) for e in events]
     assert told == [(f, e, True) for f in range(3) for e in (1, 2, None)] + [(0, None, False)]
 
 
 def test_the_score_is_the_mean_over_folds_of_the_mean_over_cases(tmp_path):
     bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
-    with fold_runner(bench, store, num_workers=1, on_progress=lambda _: None) as run_folds:
-        score = cross_validate("unetpp", spec, bench, store, run_folds)
+    run_all(all_folds(bench, spec), store, engine=Engine(num_workers=1), on_progress=lambda _: None)
+    score = mean_dice(spec, bench, store)
     by_hand = []
     for fold in range(3):
         cases = [c for c in store.cases(bench.key(spec, fold)) if c.output == "L2"]
@@ -52,14 +53,13 @@ def test_the_score_is_the_mean_over_folds_of_the_mean_over_cases(tmp_path):
 def test_processes_give_the_numbers_of_one_process(tmp_path):
     spec, events = tiny_spec(), list[FoldProgress]()
     one, two = tiny_bench(tmp_path / "1"), tiny_bench(tmp_path / "2")
-    with fold_runner(
-        one, store_in(tmp_path / "1"), num_workers=1, on_progress=lambda _: None
-    ) as run:
-        run(all_folds(one, spec))
-    with fold_runner(
-        two, store_in(tmp_path / "2"), num_workers=2, on_progress=events.append
-    ) as run:
-        run(all_folds(two, spec))
+    for bench, folder, num in ((one, "1", 1), (two, "2", 2)):
+        run_all(
+            all_folds(bench, spec),
+            store_in(tmp_path / folder),
+            engine=Engine(num_workers=num),
+            on_progress=events.append if num == 2 else lambda _: None,
+        )
     assert numbers(store_in(tmp_path / "1"), one, spec) == numbers(
         store_in(tmp_path / "2"), two, spec
     )
@@ -72,13 +72,14 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     script = f"""
 from pathlib import Path
 from tiny_study import store_in, tiny_bench, tiny_spec
-from nas.workers import FoldTask, fold_runner
+from nas.engines import Engine, run_all
+from nas.workers import FoldTask
 if __name__ == "__main__":
     folder = Path({str(tmp_path)!r})
     bench = tiny_bench(folder, epochs=100000)
-    with fold_runner(bench, store_in(folder), num_workers=2,
-                     on_progress=lambda e: print("epoch", flush=True)) as run:
-        run([FoldTask(arm="unetpp", spec=tiny_spec(), fold=f) for f in range(3)])
+    tasks = [FoldTask(arm="unetpp", spec=tiny_spec(), fold=f, bench=bench) for f in range(3)]
+    run_all(tasks, store_in(folder), engine=Engine(num_workers=2),
+            on_progress=lambda e: print("epoch", flush=True))
 """
     file = tmp_path / "drive.py"
     file.write_text(script)

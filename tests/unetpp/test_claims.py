@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from postgres import find_postgres, serving
 
-from unetpp.claims import MOST_DEATHS, Claim, ClaimLostError, Claims
+from unetpp.claims import MOST_DEATHS, Claim, ClaimLostError, Claims, Renewal
 from unetpp.processes import Process, is_dead, this_process
 from unetpp.store import RecordStore
 
@@ -59,6 +59,13 @@ def far_away(claims: Claims, **changes: Any) -> Claims:
     elsewhere = Process(host="far", pid=1, boot="another", namespace="", started="1")
     claims._me = replace(elsewhere, **changes)
     return claims
+
+
+def check_for(renewal: Renewal, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        renewal.check()
+        time.sleep(0.02)
 
 
 def claimed(claims: Claims, *items: str) -> Claim:
@@ -207,12 +214,11 @@ def test_a_holder_learns_that_its_claim_is_anothers(store: RecordStore) -> None:
     claim = claimed(claims, "a")
     claims.give_back(claim)
     claimed(Claims(store), "a")
-    with claims.renewed(claim) as renewal:
-        deadline = time.monotonic() + 10
-        with pytest.raises(ClaimLostError, match="claimed by another worker"):
-            while time.monotonic() < deadline:
-                renewal.check()
-                time.sleep(0.02)
+    with (
+        claims.renewed(claim) as renewal,
+        pytest.raises(ClaimLostError, match="claimed by another worker"),
+    ):
+        check_for(renewal, seconds=10)
 
 
 def test_an_answer_that_is_lost_does_not_lose_the_claim(

@@ -34,9 +34,23 @@ def write_folds(folds: Folds, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two that start at once from writing into one file.
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    stored = _Stored(version=2, hash=folds.hash, folds=folds)
-    unfinished.write_bytes(_STORED_JSON.dump_json(stored, indent=1) + b"\n")
+    unfinished.write_bytes(folds_to_json(folds).encode())
     unfinished.replace(path)
+
+
+def folds_to_json(folds: Folds) -> str:
+    """What `write_folds` writes."""
+    stored = _Stored(version=2, hash=folds.hash, folds=folds)
+    return f"{_STORED_JSON.dump_json(stored, indent=1).decode()}\n"
+
+
+def folds_from_json(text: str | bytes) -> Folds | None:
+    """What `folds_to_json` wrote; None for anything else, and for what its hash does not confirm."""
+    try:
+        stored = _STORED_JSON.validate_json(text)
+    except ValidationError:
+        return None
+    return stored.folds if stored.hash == stored.folds.hash else None
 
 
 def read_folds(path: Path) -> Folds:
@@ -66,15 +80,12 @@ def read_folds(path: Path) -> Folds:
             f"`{path}` must hold folds, which take at most {_MOST_BYTES // 10**6} MB, but it is "
             "larger; give the file that the study wrote.",
         )
-    try:
-        stored = _STORED_JSON.validate_json(text)
-    except ValidationError:
-        stored = None
-    if stored is None or stored.hash != stored.folds.hash:
+    folds = folds_from_json(text)
+    if folds is None:
         raise BadFileError(
             "changed-folds",
             path,
             f"`{path}` must hold folds as this version writes them, but it was changed, damaged or "
             "written by another version; restore it, or delete it and make the folds anew.",
         )
-    return stored.folds
+    return folds
