@@ -106,7 +106,9 @@ def work_on_trials(
     """Judge trials that nobody else judges, until all have ended and none may be begun.
 
     Args:
-        work, store, on_trial: as of `run_trials`.
+        work: as of `run_trials`.
+        store: as there.
+        on_trial: as there.
         stop: see `PreemptedError`.
         lease: see `Claims`.
 

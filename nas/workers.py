@@ -138,7 +138,10 @@ def watch(
     """Wait until others have trained the tasks, and tell how they go; see `work_off`.
 
     Args:
-        tasks, store, on_progress, stop: as of `work_off`.
+        tasks: as of `work_off`.
+        store: as there.
+        on_progress: as there.
+        stop: as there.
         look: called about once a second; raises when nobody works any more.
     """
     claims = Claims(store)
