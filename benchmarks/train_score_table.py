@@ -17,6 +17,7 @@ from pathlib import Path
 from nas.engines import Engine, run_all
 from nas.workers import FoldProgress, FoldTask
 from unetpp import provenance
+from unetpp.artifacts import Artifacts
 from unetpp.data.cache import default_cache
 from unetpp.data.folds import make_folds
 from unetpp.data.layouts.wanted import Wanted
@@ -81,7 +82,7 @@ def benches(data: Path, out: Path) -> Iterator[Bench]:
             seed=seed,
             device="cpu",
             encoder_weights=None,
-            weights_folder=out / "weights",
+            artifacts=Artifacts(f"{out}"),
             revision=provenance.source_revision(),
         )
 

@@ -36,11 +36,11 @@ def take_evidence(ready: Prepared, store: RecordStore, folder: Path, reporter: R
     if "edges" in probes:
         score_without_edges(ready, store, reporter)
     if "pictures" in probes:
-        overlays = draw_overlays(ready, folder)
+        overlays = draw_overlays(ready, store, folder)
         if overlays is not None:
             write_overlays(folder / overlays_name(ready.study.name), overlays)
     if "feature_maps" in probes:
-        maps = map_top_path(ready, folder)
+        maps = map_top_path(ready, store, folder)
         if maps is not None:
             write_feature_maps(folder / feature_maps_name(ready.study.name), maps)
 
@@ -60,7 +60,7 @@ def score_boundaries(ready: Prepared, store: RecordStore, reporter: Reporter) ->
     ]
     with reporter.counting("scoring boundaries") as on_done:
         for number, (bench, spec, fold) in enumerate(older):
-            model, feed, threshold = held_out_of(bench, spec, fold)
+            model, feed, threshold = held_out_of(bench, spec, fold, store)
             scores = score_cases(model, feed, threshold=threshold)
             store.add_boundaries(bench.key(spec, fold), scores)
             on_done(number + 1, len(older))
@@ -77,7 +77,7 @@ def score_without_edges(ready: Prepared, store: RecordStore, reporter: Reporter)
             key = bench.key(spec, fold)
             missing = edges.keys() - store.edges_removed(key)
             if missing:
-                model, feed, threshold = held_out_of(bench, spec, fold)
+                model, feed, threshold = held_out_of(bench, spec, fold, store)
                 for name in sorted(missing):
                     counts = score_without_edge(model, feed, edges[name], threshold=threshold)
                     store.add_edge_counts(key, counts)
@@ -93,7 +93,7 @@ def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> No
     machine = machine_of(bench.device)
     if any(r.machine == machine.fingerprint for r in store.latencies(ready.study.name)):
         return
-    networks = _stand_alone_networks(ready)
+    networks = _stand_alone_networks(ready, store)
     channels = bench.dataset.in_channels
     with reporter.counting("timing the networks") as on_round:
         times = measure_latency(
@@ -135,7 +135,9 @@ def time_networks(ready: Prepared, store: RecordStore, reporter: Reporter) -> No
     )
 
 
-def _stand_alone_networks(ready: Prepared) -> dict[tuple[str, str], UNetPlusPlus]:
+def _stand_alone_networks(
+    ready: Prepared, store: RecordStore
+) -> dict[tuple[str, str], UNetPlusPlus]:
     """(arm, output) -> the network that yields it, with the weights of the first fold."""
     networks: dict[tuple[str, str], UNetPlusPlus] = {}
     # Any image does: what is compared are two ways to compute the same.
@@ -143,7 +145,7 @@ def _stand_alone_networks(ready: Prepared) -> dict[tuple[str, str], UNetPlusPlus
     channels = ready.bench.dataset.in_channels
     image = torch.randn(1, channels, *ready.bench.shape, generator=generator).to(ready.bench.device)
     for arm, spec in ready.specs.items():
-        model = load_run(ready.bench, spec, 0).eval()
+        model = load_run(ready.bench, spec, 0, store).eval()
         pruned = {depth: prune(model, depth=depth) for depth in spec.heads}
         with torch.inference_mode():
             for depth, logits in model.heads(image).items():

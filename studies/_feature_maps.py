@@ -16,6 +16,7 @@ from studies._pictures import displayable, one_plane
 from studies._prepare import Prepared
 from unetpp.data.datasets import Dataset
 from unetpp.run import held_out_of
+from unetpp.store import RecordStore
 from unetpp.training.feature_maps import top_path_agreement, top_path_maps
 
 # Worst, median and best of the report's rule.
@@ -43,7 +44,7 @@ class View(NamedTuple):
     at: int
 
 
-def map_top_path(ready: Prepared, folder: Path) -> FeatureMaps | None:
+def map_top_path(ready: Prepared, store: RecordStore, folder: Path) -> FeatureMaps | None:
     """Maps of the cases that the report's rule chooses, by the networks that did not learn on them.
 
     None when no case has a score.
@@ -57,7 +58,7 @@ def map_top_path(ready: Prepared, folder: Path) -> FeatureMaps | None:
     rows: list[_Row] = []
     for number, (choice, view) in enumerate(zip(chosen, views, strict=True)):
         for arm, spec in ready.specs.items():
-            model, feed, _ = held_out_of(ready.bench, spec, choice.fold)
+            model, feed, _ = held_out_of(ready.bench, spec, choice.fold, store)
             position = feed.index.tolist().index(dataset.case_ids.index(choice.case))
             image, mask = (x[(..., *view.window)] for x in feed.case(position))
             agreement = top_path_agreement(model, image, mask[0].amax(dim=0), at=view.at)

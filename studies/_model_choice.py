@@ -7,10 +7,12 @@ from pathlib import Path
 
 from reports.records import StudyRecords, load_study
 from studies._names import pick
+from unetpp.artifacts import ArtifactLostError, Artifacts
 from unetpp.errors import UserError
 from unetpp.models.unetpp import UNetPlusPlus, primary_head, prune
-from unetpp.records import RunKey
-from unetpp.trained import DATA_FILE, FedAs, load_trained
+from unetpp.records import RunKey, RunRecord
+from unetpp.store import RecordStore
+from unetpp.trained import DATA_FILE, FedAs, load_recorded, load_trained
 from unetpp.training.device import memory_format
 
 Member = tuple[UNetPlusPlus, FedAs]
@@ -37,7 +39,13 @@ class Chosen:
 
 
 def choose(
-    place: Path, *, arm: str | None, fold: int | None, head: int | None, device: str
+    place: Path,
+    *,
+    arm: str | None,
+    fold: int | None,
+    head: int | None,
+    device: str,
+    artifacts: Artifacts | None = None,
 ) -> Chosen:
     """The networks that are asked for, on the device.
 
@@ -47,32 +55,33 @@ def choose(
         fold: the network that did not see this fold, from 1; None for the networks of all folds.
         head: the depth to which networks are pruned; None for the judged output.
         device: "cpu", "cuda:0", "mps".
+        artifacts: of the study; None for its folder.
 
     Raises:
         UserError: when there is no such network, or it cannot be read.
     """
     if (place / "records.sqlite").is_file():
-        folders, text, trained_on = _of_study(place, arm, fold)
+        artifacts = artifacts or Artifacts(f"{place}")
+        loaded, text, trained_on = _of_study(place, artifacts, arm, fold)
     elif (place / DATA_FILE).is_file() or (place / "config.json").is_file():
         if arm is not None or fold is not None:
             raise UserError(
                 f"`--arm` and `--fold` choose from a study's folder, but `{place}` is one model; "
                 "leave them out"
             )
-        folders, text, trained_on = [place], f"the network of `{place}`", None
+        loaded, text, trained_on = [load_trained(place)], f"the network of `{place}`", None
     else:
         raise UserError(
             f"MODEL must be a model's folder with `{DATA_FILE}` or a study's folder with "
             f"`records.sqlite`, but `{place}` is neither; check the path"
         )
-    members = tuple(_member(folder, head, device) for folder in folders)
+    members = tuple(_member(*pair, head, device) for pair in loaded)
     if head is not None:
         text = f"{text}, pruned to L{head}"
     return Chosen(members=members, text=text, trained_on=trained_on)
 
 
-def _member(folder: Path, head: int | None, device: str) -> Member:
-    model, fed_as = load_trained(folder)
+def _member(model: UNetPlusPlus, fed_as: FedAs, head: int | None, device: str) -> Member:
     if head is None and model.spec.inference != "mean":
         # The same bits without the nodes and outputs that nobody asked for.
         head = primary_head(model.spec)
@@ -81,7 +90,9 @@ def _member(folder: Path, head: int | None, device: str) -> Member:
     return model.to(device).to(memory_format=memory_format(model.spec.spatial_dims)), fed_as
 
 
-def _of_study(place: Path, arm: str | None, fold: int | None) -> tuple[list[Path], str, str]:
+def _of_study(
+    place: Path, artifacts: Artifacts, arm: str | None, fold: int | None
+) -> tuple[list[Member], str, str]:
     study = load_study(place)
     arm = _arm(study, place, arm)
     done = sorted({int(k) for k in study.runs.loc[study.runs["arm"] == arm, "fold"]})
@@ -96,7 +107,7 @@ def _of_study(place: Path, arm: str | None, fold: int | None) -> tuple[list[Path
             f"{fold}; choose one of these"
         )
     chosen = done if fold is None else [fold - 1]
-    folders = [_weights(place, study, arm, index) for index in chosen]
+    loaded = [_load(artifacts, _record(place, study, arm, index), arm) for index in chosen]
     if len(chosen) == 1:
         text = f"the network of `{arm}` in `{place}` that fold {chosen[0] + 1} was held out of"
         # Repeats, gaps and given folds leave out others too, so no more than this is true.
@@ -110,7 +121,7 @@ def _of_study(place: Path, arm: str | None, fold: int | None) -> tuple[list[Path
             f"a fold ({', '.join(_shown(chosen))} of {study.num_folds})"
         )
         trained_on = "a case held out of one of these networks may be one that another trained on"
-    return folders, text, trained_on
+    return loaded, text, trained_on
 
 
 def _arm(study: StudyRecords, place: Path, arm: str | None) -> str:
@@ -125,7 +136,7 @@ def _arm(study: StudyRecords, place: Path, arm: str | None) -> str:
     return names[0]
 
 
-def _weights(place: Path, study: StudyRecords, arm: str, fold: int) -> Path:
+def _record(place: Path, study: StudyRecords, arm: str, fold: int) -> RunRecord:
     promised = study.manifest
     key = RunKey(
         dataset_hash=promised.dataset_hash,
@@ -136,13 +147,24 @@ def _weights(place: Path, study: StudyRecords, arm: str, fold: int) -> Path:
         seed=promised.seed,
         numbers_version=promised.numbers_version,
     )
-    folder = place / "weights" / key.id
-    if not folder.is_dir():
+    store = RecordStore.open_folder(place, must_exist=True)
+    try:
+        record = store.run(key)
+    finally:
+        store.close()
+    assert record is not None, "the fold is one of those that are recorded"
+    return record
+
+
+def _load(artifacts: Artifacts, record: RunRecord, arm: str) -> Member:
+    try:
+        return load_recorded(artifacts, record)
+    except ArtifactLostError as error:
         raise UserError(
-            f"the network of fold {fold + 1} of `{arm}` must be in `{folder}`, but is not; copy it "
-            "there, or run the study with this version in a new folder"
-        )
-    return folder
+            f"the network of fold {record.key.fold + 1} of `{arm}` (run {record.key.id}) must be in "
+            f"`{error.where}` as it was written, but {error.reason}; copy it there, or run the "
+            "study with this version in a new folder"
+        ) from error
 
 
 def _shown(folds: list[int]) -> list[str]:

@@ -12,12 +12,13 @@ from reports.records import load_study
 from studies._prepare import Prepared
 from unetpp.data.datasets import Dataset
 from unetpp.run import predict_case
+from unetpp.store import RecordStore
 
 # Pixels of a side of a picture whose cases differ in size.
 _SHOWN_SIDE = 256
 
 
-def draw_overlays(ready: Prepared, folder: Path) -> Overlays | None:
+def draw_overlays(ready: Prepared, store: RecordStore, folder: Path) -> Overlays | None:
     """Images, masks and every arm's prediction of the cases that the report's rule chooses.
 
     None when no case has a score, because truth and prediction are empty everywhere.
@@ -30,7 +31,10 @@ def draw_overlays(ready: Prepared, folder: Path) -> Overlays | None:
         picture(
             bench.dataset,
             choice.case,
-            [predict_case(bench, spec, choice.fold, choice.case) for spec in ready.specs.values()],
+            [
+                predict_case(bench, spec, choice.fold, store, case=choice.case)
+                for spec in ready.specs.values()
+            ],
         )
         for choice in chosen
     ]

@@ -16,6 +16,7 @@ from studies._progress import Reporter
 from studies._setting_json import setting_to_json
 from studies._study import Arm, Frame, Scale, Scope, Setting, Study, arms_in
 from unetpp import provenance
+from unetpp.artifacts import Artifacts
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds, make_folds
 from unetpp.data.folds_file import folds_from_json, folds_to_json, read_folds, write_folds
@@ -123,7 +124,7 @@ def prepare_bench(setting: Setting, reporter: Reporter) -> tuple[Bench, Frame]:
         seed=setting.seed,
         device=device,
         encoder_weights=weights,
-        weights_folder=setting.out / "weights",
+        artifacts=Artifacts(f"{setting.out}"),
         revision=provenance.source_revision(),
     )
     return bench, with_encoder(frame, setting.encoder, scale)

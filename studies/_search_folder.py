@@ -7,13 +7,14 @@ from pathlib import Path
 
 from studies._search_options import SearchOptions
 from studies._search_progress import SearchTally
+from unetpp.artifacts import ArtifactLostError, Artifacts
 from unetpp.errors import UserError
 from unetpp.models.export import export_onnx
-from unetpp.records import RunKey
+from unetpp.records import RunKey, RunRecord
 from unetpp.searches import Rerun, SearchLedger, SearchManifest, TrialRecord, describe
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
-from unetpp.trained import load_trained
+from unetpp.trained import FILES, load_trained
 
 _SHOWN = 10
 
@@ -55,11 +56,19 @@ def status_text(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def export_winner(folder: Path, out: Path, *, onnx: bool) -> str:
+def export_winner(
+    folder: Path, out: Path, *, onnx: bool, artifacts: Artifacts | None = None
+) -> str:
     """Write the winner's network with its weights; what was written, in words.
 
     The weights are those of the test (trained on all cases but those set aside), or, without one,
     of the first fresh fold (or of the first fold), which knows fewer cases.
+
+    Args:
+        folder: of the search.
+        out: a new folder, or one of an earlier export.
+        onnx: add model.onnx.
+        artifacts: of the search; None for its folder.
 
     Raises:
         UserError: when the search has no winner yet, or `out` is something else.
@@ -72,23 +81,13 @@ def export_winner(folder: Path, out: Path, *, onnx: bool) -> str:
         )
     trial = next(t for t in trials if t.number == winner)
     key, said = _weights_of(trial, manifest)
-    source = folder / "weights" / key.id
-    if not source.is_dir():
-        raise UserError(
-            f"the weights of the winner must be in {source}, but they are not; they were removed "
-            "or lie on the machine that trained them"
-        )
     if out.exists() and not (out / "data.json").is_file():
         raise UserError(
             f"the winner goes into a new folder, but {out} holds something else; give another --out"
         )
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, partial)
-    if onnx:
-        model, _ = load_trained(partial)
-        export_onnx(model.eval(), partial / "model.onnx")
+    _copy_network(artifacts or Artifacts(f"{folder}"), _record(folder, key), partial, onnx=onnx)
     if out.exists():
         shutil.rmtree(out)
     partial.replace(out)
@@ -97,6 +96,37 @@ def export_winner(folder: Path, out: Path, *, onnx: bool) -> str:
         f"{out}: trial {winner} ({describe(trial)}, depth {depth}), {said}"
         f"{'; also as model.onnx' if onnx else ''}"
     )
+
+
+def _record(folder: Path, key: RunKey) -> RunRecord:
+    store = RecordStore.open_folder(folder, must_exist=True)
+    try:
+        record = store.run(key)
+    finally:
+        store.close()
+    if record is None:
+        raise UserError(
+            f"the winner of a search has a record, but {folder} has none of run {key.id}; it was "
+            "removed, or is in another folder"
+        )
+    return record
+
+
+def _copy_network(artifacts: Artifacts, record: RunRecord, target: Path, *, onnx: bool) -> None:
+    try:
+        with artifacts.get_network(*record.network) as source:
+            target.mkdir(parents=True)
+            for name in sorted(FILES):
+                shutil.copyfile(source / name, target / name)
+            model, _ = load_trained(target)
+    except ArtifactLostError as error:
+        raise UserError(
+            f"the network of the winner (run {record.key.id}) must be in {error.where} as it was "
+            f"written, but {error.reason}; copy it there, or take it from the machine that "
+            "trained it"
+        ) from error
+    if onnx:
+        export_onnx(model.eval(), target / "model.onnx")
 
 
 def _weights_of(trial: TrialRecord, manifest: SearchManifest) -> tuple[RunKey, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from unetpp.artifacts import Artifacts
 from unetpp.data.folds import make_folds
 from unetpp.data.phantoms import make_phantoms
 from unetpp.data.split_plan import SplitPlan
@@ -24,7 +25,7 @@ def tiny_bench(folder: Path, *, seed: int = 0, epochs: int = 2) -> Bench:
         seed=seed,
         device="cpu",
         encoder_weights=None,
-        weights_folder=folder / "weights",
+        artifacts=Artifacts(f"{folder}"),
         revision="test",
     )
 

@@ -195,6 +195,10 @@ class RunRecord:
         seconds: training and scoring, wall clock.
         machine, versions: see `unetpp.provenance`.
         started_at: ISO 8601, UTC.
+        weights, weights_sha256: of its network, see `unetpp.artifacts`; "" in a record from before
+            networks had hashes, whose network is in the folder of the key.
+        retrained_at: when the network was lost and was trained again with other bits, on another
+            machine for example; the scores are still those of the first. "" if that never was.
     """
 
     key: RunKey
@@ -211,6 +215,14 @@ class RunRecord:
     num_threads: int
     device: str
     started_at: str
+    weights: str = ""
+    weights_sha256: str = ""
+    retrained_at: str = ""
+
+    @property
+    def network(self) -> tuple[str, str]:
+        """Name and hash for `Artifacts.get_network`."""
+        return self.weights or self.key.id, self.weights_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -16,16 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from unetpp import provenance
+from unetpp.artifacts import ArtifactLostError, Artifacts, Sum
 from unetpp.data.datasets import Dataset
 from unetpp.data.folds import Folds
 from unetpp.data.normalise import Scaling, fit_scaling
 from unetpp.models.cost import count_macs, count_trainable
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
-from unetpp.records import EpochLog, RunKey, RunRecord
+from unetpp.records import EpochLog, RunKey, RunRecord, TraceEntry
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
-from unetpp.trained import FedAs, load_trained, save_trained
+from unetpp.trained import FedAs, load_recorded, save_trained
 from unetpp.training.checkpoints import Resumed, Slot, remove_checkpoint
 from unetpp.training.device import machine_of, memory_format
 from unetpp.training.feed import Feed
@@ -51,7 +52,7 @@ class Bench:
         dataset, folds, recipe, seed: shared by all arms, so that they are compared in pairs.
         device: "cpu", "cuda", "cuda:1", "mps".
         encoder_weights: what `recipe.encoder_weights` stands for: None, "hub" or the local file.
-        weights_folder: a trained network goes here as the folder `<key>`, see `unetpp.trained`.
+        artifacts: where trained networks go, as folders of `unetpp.trained`.
         revision: of the source when the study was started, see `provenance.source_revision`.
         observed: what is watched while networks are trained; it changes no number.
     """
@@ -62,7 +63,7 @@ class Bench:
     seed: int
     device: str
     encoder_weights: Path | str | None
-    weights_folder: Path
+    artifacts: Artifacts
     revision: str
     observed: tuple[Observed, ...] = ()
 
@@ -112,13 +113,13 @@ def run_fold(
     if is_done(bench, spec, fold, store):
         record = _stored(store, bench.key(spec, fold))
     else:
-        record = _trained(bench, spec, fold, store, on_epoch, checkpoint)
+        record = _trained_and_stored(bench, spec, fold, store, on_epoch, checkpoint)
     # Of an earlier attempt too, that ended between the record and this line.
     remove_checkpoint(checkpoint)
     return record
 
 
-def _trained(
+def _trained_and_stored(
     bench: Bench,
     spec: GridSpec,
     fold: int,
@@ -127,7 +128,78 @@ def _trained(
     checkpoint: Slot | None,
 ) -> RunRecord:
     key = bench.key(spec, fold)
-    begin, started_at = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    begin, started_at = time.perf_counter(), _now()
+    trained = _train(bench, spec, fold, on_epoch, checkpoint)
+    model, curve = trained.model, trained.curve
+    if store.run(key) is not None:
+        store.add_traces(key, trained.traces)
+        known = _stored(store, key)
+        if known.curve[-1].train_loss != curve[-1].train_loss:
+            warnings.warn(
+                f"run {key.id} was trained again to be watched, and came out otherwise than its "
+                f"record (loss {curve[-1].train_loss:.6g}, recorded {known.curve[-1].train_loss:.6g}): "
+                "another machine or number of threads; its scores stay those of the record",
+                stacklevel=2,
+            )
+        return known
+    scores = score_cases(model, trained.held_out, threshold=bench.recipe.threshold)
+    weights = _put(bench, key, trained)
+    record = RunRecord(
+        key=key,
+        spec=spec.to_json(),
+        recipe=bench.recipe.to_json(),
+        primary_output=primary_output(model),
+        num_parameters=count_trainable(model),
+        macs=count_macs(model, in_channels=spec.in_channels, shape=bench.shape),
+        seconds=time.perf_counter() - begin + trained.seconds_before,
+        curve=curve,
+        machine=asdict(machine_of(bench.device)),
+        versions=provenance.package_versions(),
+        revision=bench.revision,
+        num_threads=torch.get_num_threads(),
+        device=bench.device,
+        started_at=started_at,
+        weights=weights.name,
+        weights_sha256=weights.sha256,
+    )
+    store.add_run(record, scores, trained.traces)
+    known = _stored(store, key)
+    if known.network != record.network:
+        # Another process was faster and came out otherwise: no record names these weights.
+        bench.artifacts.remove_network(weights.name)
+    return known
+
+
+def is_done(bench: Bench, spec: GridSpec, fold: int, store: RecordStore) -> bool:
+    """Whether the run is recorded, and was watched as the bench wants."""
+    key = bench.key(spec, fold)
+    if store.run(key) is None:
+        return False
+    return {OBSERVED[name] for name in bench.observed} <= store.traced(key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Trained:
+    """What a training leaves: the network, what was logged and watched, how cases are fed.
+
+    `seconds_before` were spent by earlier attempts, see `Resumed`.
+    """
+
+    model: UNetPlusPlus
+    curve: tuple[EpochLog, ...]
+    traces: list[TraceEntry]
+    held_out: Feed
+    fed_as: FedAs
+    seconds_before: float
+
+
+def _train(
+    bench: Bench,
+    spec: GridSpec,
+    fold: int,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+    checkpoint: Slot | None = None,
+) -> _Trained:
     device = torch.device(bench.device)
     training, held_out = bench.folds.indices(bench.dataset, fold)
     scaling = fit_scaling(bench.recipe.normalisation, bench.dataset, training)
@@ -153,47 +225,25 @@ def _trained(
             checkpoint=checkpoint,
             on_resume=earlier.append,
         )
-    traces = [entry for observer in observers for entry in observer.entries]
-    if store.run(key) is not None:
-        store.add_traces(key, traces)
-        known = _stored(store, key)
-        if known.curve[-1].train_loss != curve[-1].train_loss:
-            warnings.warn(
-                f"run {key.id} was trained again to be watched, and came out otherwise than its "
-                f"record (loss {curve[-1].train_loss:.6g}, recorded {known.curve[-1].train_loss:.6g}): "
-                "another machine or number of threads; its scores stay those of the record",
-                stacklevel=2,
-            )
-        return known
-    scores = score_cases(model, tested, threshold=bench.recipe.threshold)
-    fed_as = _fed_as(bench, scaling)
-    save_trained(model, fed_as, bench.weights_folder / key.id, recipe=bench.recipe)
-    record = RunRecord(
-        key=key,
-        spec=spec.to_json(),
-        recipe=bench.recipe.to_json(),
-        primary_output=primary_output(model),
-        num_parameters=count_trainable(model),
-        macs=count_macs(model, in_channels=spec.in_channels, shape=bench.shape),
-        seconds=time.perf_counter() - begin + sum(resumed.seconds for resumed in earlier),
+    return _Trained(
+        model=model,
         curve=curve,
-        machine=asdict(machine_of(bench.device)),
-        versions=provenance.package_versions(),
-        revision=bench.revision,
-        num_threads=torch.get_num_threads(),
-        device=bench.device,
-        started_at=started_at,
+        traces=[entry for observer in observers for entry in observer.entries],
+        held_out=tested,
+        fed_as=_fed_as(bench, scaling),
+        seconds_before=sum(resumed.seconds for resumed in earlier),
     )
-    store.add_run(record, scores, traces)
-    return record
 
 
-def is_done(bench: Bench, spec: GridSpec, fold: int, store: RecordStore) -> bool:
-    """Whether the run is recorded, and was watched as the bench wants."""
-    key = bench.key(spec, fold)
-    if store.run(key) is None:
-        return False
-    return {OBSERVED[name] for name in bench.observed} <= store.traced(key)
+def _put(bench: Bench, key: RunKey, trained: _Trained) -> Sum:
+    def write(folder: Path) -> None:
+        save_trained(trained.model, trained.fed_as, folder, recipe=bench.recipe)
+
+    return bench.artifacts.put_network(key.id, write)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _stored(store: RecordStore, key: RunKey) -> RunRecord:
@@ -213,23 +263,30 @@ def _observers(bench: Bench, held_out: Feed) -> list[Observer]:
     return observers
 
 
-def held_out_of(bench: Bench, spec: GridSpec, fold: int) -> tuple[UNetPlusPlus, Feed, float]:
-    """The trained network of a stored run, the cases that it was not trained on, its threshold."""
-    model, fed_as = _load(bench, spec, fold)
+def held_out_of(
+    bench: Bench, spec: GridSpec, fold: int, store: RecordStore
+) -> tuple[UNetPlusPlus, Feed, float]:
+    """The trained network of a stored run, the cases that it was not trained on, its threshold.
+
+    A network that is lost or damaged is trained again, here as in `load_run` and `predict_case`.
+    """
+    model, fed_as = _load(bench, spec, fold, store)
     _, held_out = bench.folds.indices(bench.dataset, fold)
     device = torch.device(bench.device)
     feed = Feed(bench.dataset, held_out, fed_as.scaling, device, patch=fed_as.patch)
     return model, feed, fed_as.threshold
 
 
-def load_run(bench: Bench, spec: GridSpec, fold: int) -> UNetPlusPlus:
+def load_run(bench: Bench, spec: GridSpec, fold: int, store: RecordStore) -> UNetPlusPlus:
     """The trained network of a stored run, on the bench's device, in evaluation mode."""
-    return _load(bench, spec, fold)[0]
+    return _load(bench, spec, fold, store)[0]
 
 
-def predict_case(bench: Bench, spec: GridSpec, fold: int, case: str) -> NDArray[np.uint8]:
+def predict_case(
+    bench: Bench, spec: GridSpec, fold: int, store: RecordStore, *, case: str
+) -> NDArray[np.uint8]:
     """Mask [M, *S] of the primary output of a stored run, for one case of the dataset, as fed."""
-    model, fed_as = _load(bench, spec, fold)
+    model, fed_as = _load(bench, spec, fold, store)
     index = np.array([bench.dataset.case_ids.index(case)])
     device = torch.device(bench.device)
     feed = Feed(bench.dataset, index, fed_as.scaling, device, patch=fed_as.patch)
@@ -243,9 +300,40 @@ def seed_of(base: int, spec: GridSpec, fold: int) -> int:
     return int.from_bytes(digest[:8]) >> 1
 
 
-def _load(bench: Bench, spec: GridSpec, fold: int) -> tuple[UNetPlusPlus, FedAs]:
-    model, fed_as = load_trained(bench.weights_folder / bench.key(spec, fold).id)
+def _load(
+    bench: Bench, spec: GridSpec, fold: int, store: RecordStore
+) -> tuple[UNetPlusPlus, FedAs]:
+    record = _stored(store, bench.key(spec, fold))
+    try:
+        model, fed_as = load_recorded(bench.artifacts, record)
+    except ArtifactLostError as error:
+        warnings.warn(
+            f"the network of run {record.key.id} ({spec.id}, fold {fold + 1}) must be in "
+            f"{error.where} as it was written, but {error.reason}; it is trained again",
+            stacklevel=3,
+        )
+        return _train_again(bench, spec, fold, store, record)
     return model.to(bench.device).to(memory_format=memory_format(model.spec.spatial_dims)), fed_as
+
+
+def _train_again(
+    bench: Bench, spec: GridSpec, fold: int, store: RecordStore, record: RunRecord
+) -> tuple[UNetPlusPlus, FedAs]:
+    """The network of a run whose own is lost; its record says so where the bits are others."""
+    trained = _train(replace(bench, observed=()), spec, fold)
+    weights = _put(bench, record.key, trained)
+    before, now = ([log.train_loss for log in curve] for curve in (record.curve, trained.curve))
+    if before != now:
+        warnings.warn(
+            f"run {record.key.id} was trained again and came out otherwise than its record (loss "
+            f"{now[-1]:.6g}, recorded {before[-1]:.6g}): another machine or number of threads; its "
+            "scores stay those of the record, its network is the new one, and the record says so",
+            stacklevel=4,
+        )
+    if weights != Sum(record.weights, record.weights_sha256):
+        retrained_at = record.retrained_at if before == now else _now()
+        store.replace_weights(record.key, weights.name, weights.sha256, retrained_at=retrained_at)
+    return trained.model.eval(), trained.fed_as
 
 
 def _fed_as(bench: Bench, scaling: Scaling) -> FedAs:

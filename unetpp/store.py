@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -243,6 +243,24 @@ class RecordStore:
         except IntegrityError:
             if self.run(record.key) is None:
                 raise
+
+    @patient
+    def replace_weights(
+        self, key: RunKey, weights: str, weights_sha256: str, *, retrained_at: str
+    ) -> None:
+        """Note that the network of a known run is another one; its scores stay as they are."""
+        with self._engine.begin() as connection:
+            where = _RUNS.c.id == key.id
+            text = connection.execute(sa.select(_RUNS.c.record).where(where)).scalar_one()
+            changed = replace(
+                _RECORD_JSON.validate_json(text),
+                weights=weights,
+                weights_sha256=weights_sha256,
+                retrained_at=retrained_at,
+            )
+            connection.execute(
+                _RUNS.update().where(where).values(record=_dump(_RECORD_JSON, changed))
+            )
 
     @patient
     def add_traces(self, key: RunKey, traces: Sequence[TraceEntry]) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
+from unetpp.artifacts import ArtifactLostError, Artifacts
 from unetpp.data.cases import RawCase
 from unetpp.data.facts import measure
 from unetpp.data.labels import BINARY, Labels, MaskRule
@@ -34,11 +35,13 @@ from unetpp.models.pretrained import from_pretrained, save_pretrained
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.provenance import package_versions
 from unetpp.recipe import TrainRecipe
+from unetpp.records import RunRecord
 from unetpp.spec import GridSpec
 from unetpp.training.predict import case_logits, decide, primary_output
 
 DATA_FILE = "data.json"
-_FILES = frozenset({"model.safetensors", "config.json", "README.md", DATA_FILE})
+# All that a trained network's folder holds.
+FILES = frozenset({"model.safetensors", "config.json", "README.md", DATA_FILE})
 # Raised when a reader of the old format would take a new file for something else.
 _FORMAT = 1
 _MOST_BYTES = 2**20
@@ -176,7 +179,7 @@ def _put_back(folder: Path, before: Path) -> None:
 
 
 def _is_replaceable(folder: Path) -> bool:
-    return folder.is_dir() and _FILES.issuperset(path.name for path in folder.iterdir())
+    return folder.is_dir() and FILES.issuperset(path.name for path in folder.iterdir())
 
 
 def load_trained(folder: Path | str) -> tuple[UNetPlusPlus, FedAs]:
@@ -195,6 +198,23 @@ def load_trained(folder: Path | str) -> tuple[UNetPlusPlus, FedAs]:
     model = from_pretrained(folder)
     _check_fit(folder, model.spec, fed_as)
     return model, fed_as
+
+
+def load_recorded(artifacts: Artifacts, record: RunRecord) -> tuple[UNetPlusPlus, FedAs]:
+    """The network of a recorded run, as `load_trained` gives it.
+
+    Raises:
+        ArtifactLostError: when it is not there, or not as it was written.
+    """
+    name, sha256 = record.network
+    with artifacts.get_network(name, sha256) as folder:
+        try:
+            return load_trained(folder)
+        except UserError as error:
+            if sha256:
+                raise
+            # Without a hash, reading it is what tells.
+            raise ArtifactLostError(artifacts.where(name), f"it is damaged ({error})") from error
 
 
 def _read_data(path: Path) -> FedAs:

@@ -18,7 +18,7 @@ import torch
 from level_network import fed_plainly, level_network
 from make_study import make_manifest
 from PIL import Image
-from tiny_study import tiny_bench, tiny_spec
+from tiny_study import store_in, tiny_bench, tiny_spec
 
 from studies import cli
 from studies._mask_files import Target, check_out
@@ -30,7 +30,7 @@ from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
 from unetpp.metrics.overlap import dice
 from unetpp.models.unetpp import prune
-from unetpp.records import ArmEntry
+from unetpp.records import ArmEntry, RunKey
 from unetpp.run import load_run, run_fold
 from unetpp.store import RecordStore
 from unetpp.trained import load_trained, save_trained
@@ -183,7 +183,7 @@ def test_without_a_fold_the_networks_of_all_folds_are_averaged(predict, study, t
     assert "warning: a Dice in `predictions.csv` is a test only for cases that were not" in err
     assert "a case held out of one of these networks may be one that another trained on" in err
     assert "each case" not in err + out
-    models = [load_run(bench, spec, fold) for fold in (0, 1)]
+    models = [load_run(bench, spec, fold, store_in(folder)) for fold in (0, 1)]
     for name, index in (("c0", 0), ("c7", 7)):
         [raw] = bench.dataset.images([index])
         scaled = (raw - raw.mean()) / raw.std()
@@ -201,7 +201,7 @@ def test_a_run_that_is_named_twice_is_itself(predict, study, tmp_path):
     folder, bench, spec = study
     data = folder.parent / "data" / "images"
     assert predict(folder, data, "--arm", "nested", "--fold", 1, "--out", "a")[0] == 0
-    code, out, err = predict(folder / "weights" / bench.key(spec, 0).id, data, "--out", "b")
+    code, out, err = predict(_network(folder, bench.key(spec, 0)), data, "--out", "b")
     assert (code, err) == (0, "")
     assert "no test" not in out
     assert files(tmp_path / "a") == files(tmp_path / "b")
@@ -216,7 +216,7 @@ def test_a_pruned_head_predicts_what_that_head_says(predict, study, tmp_path):
     code, out, _ = predict(*command)
     assert code == 0
     assert "pruned to L1" in out
-    small = prune(load_run(bench, spec, 1), depth=1)
+    small = prune(load_run(bench, spec, 1, store_in(folder)), depth=1)
     [raw] = bench.dataset.images([3])
     logits = small(_batch((raw - raw.mean()) / raw.std()))[0, 0].detach().numpy()
     sure = abs(logits) > 1e-4
@@ -235,15 +235,22 @@ def test_what_the_study_does_not_have_is_refused(predict, study, tmp_path):
     nested = (*rest, "--arm", "nested")
     assert "has finished (1, 2), but got 3" in refusal(predict(folder, *nested, "--fold", 3))
     assert "head" in refusal(predict(folder, *nested, "--head", 7))
-    weights = bench.weights_folder / bench.key(spec, 1).id
+    weights = _network(folder, bench.key(spec, 1))
     one = (weights, *rest)
     assert "`--arm` and `--fold` choose from" in refusal(predict(*one, "--arm", "nested"))
     weights.rename(tmp_path / "away")
     try:
-        assert "the network of fold 2 of `nested` must be in" in refusal(predict(folder, *nested))
+        said = refusal(predict(folder, *nested))
+        assert f"the network of fold 2 of `nested` (run {bench.key(spec, 1).id}) must be in" in said
     finally:
         (tmp_path / "away").rename(weights)
     assert not (tmp_path / "p").exists()
+
+
+def _network(folder: Path, key: RunKey) -> Path:
+    record = store_in(folder).run(key)
+    assert record is not None
+    return folder / "weights" / record.weights
 
 
 def _batch(scaled: np.ndarray) -> torch.Tensor:

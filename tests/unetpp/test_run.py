@@ -68,7 +68,9 @@ def test_same_seed_same_bits_and_order_of_runs_does_not_matter(tmp_path):
     assert [log.train_loss for log in first.curve] == [log.train_loss for log in second.curve]
     assert scored(store_1, first.key) == scored(store_2, second.key)
     pairs = zip(
-        load_run(one, spec, 0).parameters(), load_run(two, spec, 0).parameters(), strict=True
+        load_run(one, spec, 0, store_1).parameters(),
+        load_run(two, spec, 0, store_2).parameters(),
+        strict=True,
     )
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -109,7 +111,7 @@ def test_stored_weights_predict_what_was_scored(tmp_path):
     counts = {c.case: c for c in store.cases(record.key) if c.output == "L2"}
     cases = sorted(counts)
     for case in cases:
-        mask = predict_case(bench, spec, 2, case) > 0
+        mask = predict_case(bench, spec, 2, store, case=case) > 0
         truth = bench.dataset.arrays.mask(bench.dataset.case_ids.index(case)) > 0
         assert np.count_nonzero(mask & truth) == counts[case].tp
         assert np.count_nonzero(mask & ~truth) == counts[case].fp
@@ -118,14 +120,16 @@ def test_stored_weights_predict_what_was_scored(tmp_path):
 def test_a_run_leaves_a_folder_that_knows_how_its_cases_were_fed(tmp_path):
     bench, spec = tiny_bench(tmp_path), tiny_spec()
     bench = replace(bench, dataset=replace(bench.dataset, fed_size=(16, 16), mask_rule="classes"))
-    record = run_fold(bench, spec, 1, store_in(tmp_path))
-    assert [path.name for path in bench.weights_folder.iterdir()] == [record.key.id]
-    model, fed_as = load_trained(bench.weights_folder / record.key.id)
+    store = store_in(tmp_path)
+    record = run_fold(bench, spec, 1, store)
+    [folder] = (tmp_path / "weights").iterdir()
+    assert folder.name == record.weights == f"{record.key.id}-{record.weights_sha256[:12]}"
+    model, fed_as = load_trained(folder)
     assert (fed_as.size, fed_as.mask_rule, fed_as.patch) == ((16, 16), "classes", None)
     assert (fed_as.in_channels, fed_as.spatial_dims, fed_as.threshold) == (1, 2, 0.5)
     assert fed_as.labels == bench.dataset.labels
     assert fed_as.scaling.mean == ()
-    ours, theirs = model.state_dict(), load_run(bench, spec, 1).state_dict()
+    ours, theirs = model.state_dict(), load_run(bench, spec, 1, store).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
 
 
@@ -153,7 +157,7 @@ def test_a_run_that_was_stopped_at_an_epoch_leaves_nothing_and_begins_anew(tmp_p
     assert torch.equal(torch.random.get_rng_state(), random)
     assert torch.is_grad_enabled() == gradients
     assert store.run(bench.key(spec, 0)) is None
-    assert not bench.weights_folder.exists()
+    assert not (tmp_path / "1" / "weights").exists()
     again = run_fold(bench, spec, 0, store)
     other, whole_store = tiny_bench(tmp_path / "2"), store_in(tmp_path / "2")
     whole = run_fold(other, spec, 0, whole_store)
@@ -161,7 +165,8 @@ def test_a_run_that_was_stopped_at_an_epoch_leaves_nothing_and_begins_anew(tmp_p
         replace(log, seconds=0.0) for log in whole.curve
     ]
     assert scored(store, again.key) == scored(whole_store, whole.key)
-    ours, theirs = load_run(bench, spec, 0).state_dict(), load_run(other, spec, 0).state_dict()
+    ours = load_run(bench, spec, 0, store).state_dict()
+    theirs = load_run(other, spec, 0, whole_store).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
 
 
@@ -201,7 +206,7 @@ def test_a_watched_training_that_comes_out_otherwise_is_told(tmp_path):
 def test_the_held_out_cases_of_a_run_are_those_that_were_scored(tmp_path):
     bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
     record = run_fold(bench, spec, 1, store)
-    model, feed, threshold = held_out_of(bench, spec, 1)
+    model, feed, threshold = held_out_of(bench, spec, 1, store)
     assert {bench.dataset.case_ids[k] for k in feed.index} == {
         c.case for c in store.cases(record.key)
     }
@@ -218,7 +223,8 @@ def _all_of(bench, spec, store, fold=0):
     record = store.run(key)
     assert record is not None
     curve = [replace(log, seconds=0.0) for log in record.curve]
-    weights = (bench.weights_folder / key.id / "model.safetensors").read_bytes()
+    with bench.artifacts.get_network(*record.network) as network:
+        weights = (network / "model.safetensors").read_bytes()
     record = replace(record, seconds=0.0, started_at="", curve=())
     rows = {kind: store.rows(kind, key) for kind in get_args(RowKind)}
     assert rows["cases"]

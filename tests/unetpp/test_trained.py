@@ -28,7 +28,7 @@ from unetpp.errors import UserError
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import Normalisation
 from unetpp.run import predict_case, run_fold
-from unetpp.trained import FedAs, load_trained, predict_raw, save_trained
+from unetpp.trained import FedAs, load_recorded, load_trained, predict_raw, save_trained
 
 THREE = Labels(kind="classes", names=("rim", "core"))
 APART = Labels(kind="multilabel", names=("rim", "core"))
@@ -300,12 +300,13 @@ def test_at_the_fed_size_it_is_exactly_what_the_run_was_scored_by(tmp_path, kind
     folds = make_folds(dataset, SplitPlan(num_folds=2, seed=0))
     bench = replace(bench, dataset=dataset, folds=folds, recipe=recipe)
     spec = replace(tiny_spec(), in_channels=2, classes=labels.num_logits)
-    record = run_fold(bench, spec, 0, store_in(tmp_path))
-    member = load_trained(bench.weights_folder / record.key.id)
+    store = store_in(tmp_path)
+    record = run_fold(bench, spec, 0, store)
+    member = load_recorded(bench.artifacts, record)
     assert len(member[1].scaling.mean) == (0 if kind == "case" else 2)
     for position, case in enumerate(dataset.case_ids):
         found = predict_raw([member], raw_of(dataset.arrays.image(position), case))
-        np.testing.assert_array_equal(found, predict_case(bench, spec, 0, case))
+        np.testing.assert_array_equal(found, predict_case(bench, spec, 0, store, case=case))
 
 
 def test_a_single_network_is_judged_before_its_logits_are_rounded_to_probabilities():

@@ -104,7 +104,7 @@ def save_pretrained(
     card = _card(model, folder.resolve().name, metrics or {}, dataset)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / _WEIGHTS, lambda path: save_file(state, path, metadata={"format": "pt"}))
+    _replace(folder / _WEIGHTS, lambda path: _save_tensors(state, path))
     _replace(folder / _CARD, lambda path: path.write_text(card, encoding="utf-8"))
     _replace(folder / _CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -318,6 +318,17 @@ def _shown(form: _Form) -> str:
 def _size(forms: Mapping[str, _Form]) -> str:
     numbers = sum(math.prod(shape) for shape, _ in forms.values())
     return f"{len(forms)} tensors with {numbers:,} numbers"
+
+
+def _save_tensors(state: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(state, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # A full disk is an error of the system, but only its number in the text says so.
+        number = re.search(r"os error (\d+)", f"{error}")
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), f"{path}") from error
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
