@@ -66,7 +66,8 @@ def train_arms(
         reporter.say(f"{ready.study.name}  {len(done)} of {len(tasks)} runs are recorded already")
     if engine.num_workers == 0:
         reporter.say(
-            f"{ready.study.name}  waiting for workers: unetpp worker --study ... --store ..."
+            f"{ready.study.name}  waits for workers; start any number, on any machine:\n"
+            f"  unetpp worker --study {ready.study.name} --store '{store.url}'"
         )
     with reporter.training(tally) as on_progress:
         run_all(tasks, store, engine=engine, on_progress=on_progress, stop=stop)

@@ -71,6 +71,11 @@ def _search(
     start = store.begin_invocation(SEARCH, invocation_of(ready.bench.device))
     proposals = open_proposals(ready.work, store)
     tally = SearchTally(manifest, proposals.trials(), workers)
+    if engine.num_workers == 0:
+        reporter.say(
+            "search waits for workers; start any number, on any machine:\n"
+            f"  unetpp worker --study {SEARCH} --store '{store.url}'"
+        )
     with watching(console, tally) as on_trial:
         run_trials(ready.work, store, engine=engine, on_trial=on_trial, stop=stop)
     trials = proposals.trials()

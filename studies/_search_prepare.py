@@ -29,6 +29,7 @@ from unetpp.models.encoders import describe_encoder
 from unetpp.run import NUMBERS_VERSION, Bench
 from unetpp.searches import SearchLedger, SearchManifest
 from unetpp.store import RecordStore
+from unetpp.training.device import machine_of
 
 SEARCH = "search"
 # Up to so many points, the different networks among them are counted: it takes a second.
@@ -142,6 +143,10 @@ def check_search_promise(kept: SearchManifest, ready: PreparedSearch) -> None:
         *SearchSpace.from_json(kept.space).differences(ready.space),
         *_differences(_compared(kept), _compared(wanted)),
     ]
+    if kept.machine and kept.machine != wanted.machine:
+        differences.append(
+            f"machine that measures latencies: {kept.machine} there, {wanted.machine} now"
+        )
     if differences:
         raise UserError(
             f"a search goes on with the setting that it began with, but {ready.setting.out} was "
@@ -194,7 +199,16 @@ def manifest_of(ready: PreparedSearch, reference: Mapping[str, float]) -> Search
         evaluation="held-out" if tested else "none",
         tests=(rerun_of(tested[0].folds, tuple(b.seed for b in tested)),) if tested else (),
         options=options.to_json(),
+        machine=_timing_machine(ready),
     )
+
+
+def _timing_machine(ready: PreparedSearch) -> str:
+    """The machine, where latencies count."""
+    if not ready.work.estimation.times_networks:
+        return ""
+    machine = machine_of(ready.bench.device)
+    return f"{machine.fingerprint} ({machine.summary})"
 
 
 def _common(setting: Setting, space: SearchSpace, frame: Frame, bench: Bench) -> Common:

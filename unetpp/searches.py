@@ -80,6 +80,9 @@ class SearchManifest:
         evaluation: "held-out" (cases set aside before the folds), "nested", or "none".
         options: JSON of the command's options, from which the search can go on.
         tests: how the winner and the baseline are tested; one a test set, none for "none".
+        machine: that measures latencies, where they are asked for: those of two machines are never
+            compared, so workers on another one are refused. "" where none are, and for a search
+            from before this was kept.
     """
 
     search: str
@@ -107,6 +110,7 @@ class SearchManifest:
     evaluation: Literal["held-out", "nested", "none"]
     tests: tuple[Rerun, ...]
     options: str
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
