@@ -357,7 +357,11 @@ def _check_random(state: Tensor, device: torch.device) -> None:
 
 
 def _to_bytes(document: _Document, tensors: Mapping[str, Tensor]) -> bytes:
-    plain = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    # Copied, also where they lie so already: a file holds no tensors that share memory.
+    plain = {
+        name: torch.clone(value.cpu(), memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
     text = _DOCUMENT_JSON.dump_json(document).decode()
     return save(plain, metadata={"checkpoint": text, "sha256": _digest(text, plain)})
 

@@ -113,7 +113,8 @@ def run(
     ]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = UNetPlusPlus(setup.spec)
+        # As a run lays it out in memory: moments must lie as their parameters do.
+        model = UNetPlusPlus(setup.spec).to(memory_format=torch.channels_last)
         _drop_paths(model)
         curve = train(
             model,
@@ -238,6 +239,35 @@ def test_finished_epochs_are_told_again_in_order_and_the_time_of_all_attempts_is
     run(SETUPS["dropout"], slot, on_resume=later.append)
     assert later[0].seconds >= sum(log.seconds for log in told)
     assert later[0].seconds > resumed[1].seconds
+
+
+def test_buffers_may_share_memory_and_need_not_be_part_of_the_state_dict():
+    class WithBuffers(UNetPlusPlus):
+        first: Tensor
+        second: Tensor
+
+        def __init__(self, spec: GridSpec) -> None:
+            super().__init__(spec)
+            both = torch.zeros(2)
+            self.register_buffer("first", both, persistent=False)
+            self.register_buffer("second", both[1:], persistent=False)
+
+        def heads(self, image: Tensor) -> dict[int, Tensor]:
+            self.second += self.training
+            return {depth: x + 0.01 * self.second for depth, x in super().heads(image).items()}
+
+    def trained(slot: Slot | None, on_epoch: Callable[[EpochLog], None] | None = None) -> Any:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = WithBuffers(_NESTED)
+            data = SETUPS["dropout"].feed
+            curve = train(model, data, data, _LONG, seed=0, on_epoch=on_epoch, checkpoint=slot)
+            return [log.train_loss for log in curve], model.first.tolist()
+
+    slot = MemorySlot()
+    with pytest.raises(_InterruptedError):
+        trained(slot, stop_at(5))
+    assert trained(slot) == trained(None)
 
 
 # --- each part matters: without it, the training comes out otherwise
