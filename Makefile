@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --editabl
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint bench
+.PHONY: help demo test test-all lint bench fuzz audit
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,13 @@ test-all: lint  ## lint, then all tests: the slow ones and those on real data to
 
 bench: .venv/.installed-test  ## compare speed and memory with other libraries' UNet++: tens of minutes
 	@$(BIN)/python benchmarks/bench_peers.py $(BENCH)
+
+fuzz: .venv/.installed-test  ## try every parser with hostile input for SECONDS=600 seconds
+	@$(INSTALL) '.[fuzz]' || echo "atheris cannot be installed here; hypothesis alone makes inputs" >&2
+	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),600)
+
+audit: .venv/.installed-test  ## look for known vulnerabilities of what is installed; exit code 3: no answer
+	@$(BIN)/python tests/audit.py
 
 lint: .venv/.installed-test  ## format, rules, types, layers, spelling; changes nothing
 	$(BIN)/ruff format --check --quiet

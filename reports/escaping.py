@@ -138,4 +138,9 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def _defused(value: object) -> object:
-    return plain(_FORMULA.sub("'", value)) if isinstance(value, str) else value
+    return plain(without_formula(value)) if isinstance(value, str) else value
+
+
+def without_formula(text: str) -> str:
+    """Text with an apostrophe before what a spreadsheet would run."""
+    return _FORMULA.sub("'", text)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.escaping import without_formula
 from studies._images_given import Given, given_images
 from studies._mask_files import TABLE, Target, check_out, plan_targets, write_target
 from studies._model_choice import Chosen, choose
@@ -147,7 +148,11 @@ def _write_table(path: Path, rows: Sequence[tuple[object, ...]]) -> None:
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
             writer = csv.writer(stream)
             writer.writerow(_COLUMNS)
-            writer.writerows(rows)
+            # A name may begin like a formula, which a spreadsheet would run.
+            writer.writerows(
+                [without_formula(cell) if isinstance(cell, str) else cell for cell in row]
+                for row in rows
+            )
     except OSError as error:
         raise UserError(
             f"results must be writable, but `{shown(path)}` is not ({error.strerror or error}); "

@@ -69,6 +69,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(search_app, name="search")
 
 _LR, _AUGMENT = 5e-3, "standard"
+_LONGEST_SENTENCE = 4000
 
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `unetpp list`.")]
 Quick = Annotated[
@@ -95,7 +96,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_inert(error)}", err=True)
         sys.exit(2)
 
 
@@ -450,4 +451,14 @@ def _print_report(written: Report) -> None:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo(f"warning: {message}", err=True)
+    typer.echo(f"warning: {_inert(message)}", err=True)
+
+
+def _inert(sentence: object) -> str:
+    """A sentence as a terminal may print it: what it quotes may come from a file of anybody."""
+    from reports.escaping import plain
+
+    text = str(sentence)
+    cut = text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]} ..."
+    # Some sentences are lists, with a line each.
+    return "\n".join(map(plain, cut.split("\n")))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import csv
 import gzip
 import json
+import sys
 import tracemalloc
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +20,12 @@ from pydantic import ValidationError
 
 from reports.feature_map_file import FeatureMaps
 from reports.overlay_file import Overlays, read_overlays, write_overlays
+from studies._predict import _write_table
 from studies._spec_call import interpret
+from studies.cli import main
 from unetpp.data.decoding import decode_picture
 from unetpp.data.findings import BadFileError
+from unetpp.data.layouts.stacks import num_pages
 from unetpp.data.layouts.volumes import volume_shape
 from unetpp.data.nifti import read_nifti
 from unetpp.data.sources import Pixels
@@ -131,6 +138,51 @@ def test_tif_that_names_another_file_gets_none_of_its_pixels(tmp_path: Path) -> 
     assert tifffile.imread(path).max() == 77, "tifffile itself follows the name"
     stored = decode_picture(Pixels(path=path), as_labels=False)
     assert (stored.array == 5).all()
+
+
+@pytest.mark.parametrize("is_big", [False, True])
+@pytest.mark.timeout(20)
+def test_tif_whose_pages_follow_each_other_in_a_circle(tmp_path: Path, is_big: bool) -> None:
+    path = tmp_path / "x.tif"
+    pages = np.zeros((3, 4, 5), np.uint8)
+    tifffile.imwrite(path, pages, bigtiff=is_big, photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        first, last = tif.pages[0].offset, tif.pages[2].offset  # pyright: ignore[reportAttributeAccessIssue]
+        last += 8 + 20 * len(tif.pages[2].tags) if is_big else 2 + 12 * len(tif.pages[2].tags)  # pyright: ignore[reportAttributeAccessIssue]
+    content = bytearray(path.read_bytes())
+    assert not any(content[last : last + 4])
+    content[last : last + 4] = first.to_bytes(4, "little")
+    path.write_bytes(content)
+    for read in (
+        lambda: decode_picture(Pixels(path=path), as_labels=False),
+        lambda: num_pages(path),
+    ):
+        with pytest.raises(BadFileError):
+            read()
+
+
+# Found by `make fuzz`: a page whose tags reach over its own successor.
+_ENDLESS = (
+    "eNrz9NRi4GBgYOBjYGBkYWAEstiBmJGR5T8Y8DOAxViBmImRGcwWAGJmMPsXWCcbVByE+RiZGESB9DYgFoSaByJEkdSIQcVB"
+    "ZopD2XpALMXICmbfAmJpKPsREGsg6TUEms8DpF+B9AAFqpWKMxILUo2sFKKNdRRMdRTMY2sZ0AAjGi7JTEtLy8xJ1SuoRFJV"
+    "MUe2i5OPQYHnkFXp8f/xbxpYnLgYDi+snD095vwmByIBACALLWk="
+)
+
+
+@pytest.mark.timeout(20)
+def test_tif_that_tifffile_follows_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    path.write_bytes(zlib.decompress(base64.b64decode(_ENDLESS)))
+    with pytest.raises(BadFileError, match="no end"):
+        decode_picture(Pixels(path=path), as_labels=True)
+
+
+def test_tif_of_more_pages_than_any_stack(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    chain = b"".join(bytes(2) + (8 + 6 * (k + 1)).to_bytes(4, "little") for k in range(100_001))
+    path.write_bytes(b"II*\0\x08\0\0\0" + chain)
+    with pytest.raises(BadFileError, match="more than 100000"):
+        num_pages(path)
 
 
 def _nifti(*shape: int, offset: float = 352) -> bytes:
@@ -246,3 +298,30 @@ def test_number_too_large_for_a_float_in_a_call() -> None:
 def test_call_is_never_evaluated(text: str) -> None:
     with pytest.raises(UserError):
         interpret(text)
+
+
+# --- what is printed and written
+
+
+def test_terminal_is_not_written_to_by_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(_NETWORK | {"\x1b]0;gone\x07\x1b[2J\u202e" + "y" * 9000: 1}))
+    monkeypatch.setattr(sys, "argv", ["unetpp", "describe", str(path)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "<U+001B>]0;gone<U+0007><U+001B>[2J<U+202E>yyy" in said
+    assert len(said) < 5000
+
+
+def test_name_of_a_case_is_no_formula_in_the_table_of_predictions(tmp_path: Path) -> None:
+    rows = [("=cmd|'/c calc'!A0", "cell", "=cmd.png", 5, "-0.5"), ("+1", "@x", "a", 1, "")]
+    _write_table(tmp_path / "x.csv", rows)
+    with (tmp_path / "x.csv").open(newline="") as stream:
+        read = list(csv.reader(stream))[1:]
+    assert read[0] == ["'=cmd|'/c calc'!A0", "cell", "'=cmd.png", "5", "'-0.5"]
+    assert read[1] == ["'+1", "'@x", "a", "1", ""]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -24,7 +26,10 @@ _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
     RuntimeError,  # encrypted, or compressed in a way that is not known
     *(FileExistsError, NotADirectoryError),  # two files of one name, or a file that is a folder too
+    *(ValueError, OverflowError, struct.error),  # places and sizes that no file has
 )
+# A place before the start of the file; a name that no file can have.
+_NAMES_OR_PLACES = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,13 @@ def unpack(archive: Path, folder: Path) -> None:
         else:
             with tarfile.open(archive) as tar:
                 _write([_of_tar(tar, info) for info in tar.getmembers()], archive, folder)
-    except _DAMAGED as error:
+    except UserError:
+        raise
+    except (*_DAMAGED, OSError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if not isinstance(error, _DAMAGED) and number not in _NAMES_OR_PLACES:
+            # A full disk, for example; the caller tells.
+            raise
         raise BadFileError(
             "damaged-archive",
             archive,

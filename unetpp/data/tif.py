@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import tifffile
@@ -21,6 +22,7 @@ from unetpp.data.pillow import FORMATS, ORIENTATION, eight_bits_read, from_pillo
 
 # More channels than this are taken for a stack of images.
 _MOST_CHANNELS = 12
+_MOST_PAGES = 100_000
 # For `TiffFile`: some kinds of tif name other files, wherever these are, whose pixels are then taken.
 ALONE: Any = {"_multifile": False, "is_mmstack": False, "is_ndtiff": False}
 
@@ -39,6 +41,7 @@ def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: boo
         ValueError: it has no pixels, or fewer than it says; and whatever tifffile raises for a
             damaged file.
     """
+    check_pages(stream)
     with tifffile.TiffFile(stream, **ALONE) as tif:
         part = _tif_part(tif, path, page)
         frame = part.keyframe
@@ -71,6 +74,28 @@ def decode_tif(stream: BinaryIO, path: Path, page: int | None, *, as_labels: boo
     array, findings = turned_upright(array, orientation, path)
     stored = Stored(path=path, format="tif", array=array, has_alpha=has_alpha, findings=findings)
     return _with_inversion_told(stored, frame) if as_labels else stored
+
+
+def check_pages(stream: BinaryIO) -> None:
+    """Nothing, where the pages of a tif have an end; tifffile would follow a circle for ever.
+
+    Raises:
+        ValueError: a page is its own successor, or there are more than 100,000.
+    """
+    order: Literal["little", "big"] = "big" if stream.read(2) == b"MM" else "little"
+    is_big = int.from_bytes(stream.read(2), order) == 43
+    width, count_width, entry = (8, 8, 20) if is_big else (4, 2, 12)
+    stream.seek(8 if is_big else 4)
+    seen: set[int] = set()
+    while place := int.from_bytes(stream.read(width), order):
+        if place in seen or len(seen) == _MOST_PAGES or place >= 2**62:
+            raise ValueError(f"its pages have no end, or are more than {_MOST_PAGES}")
+        seen.add(place)
+        stream.seek(place)
+        # Of a damaged file, the rest is not there: nothing is read and the walk ends.
+        tags = min(int.from_bytes(stream.read(count_width), order), 2**16)
+        stream.seek(tags * entry, os.SEEK_CUR)
+    stream.seek(0)
 
 
 def _not_decoded(frame: Any, path: Path) -> BadFileError:

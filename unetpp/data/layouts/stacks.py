@@ -120,13 +120,16 @@ def num_pages(path: Path) -> int:
     """
     import tifffile
 
-    from unetpp.data.tif import ALONE
+    from unetpp.data.tif import ALONE, check_pages
 
-    open_file(path).close()
     try:
+        with open_file(path) as stream:
+            check_pages(stream)
         with tifffile.TiffFile(path, **ALONE) as file:
             if number := len(file.pages):
                 return number
+    except BadFileError:
+        raise
     except tifffile.TiffFileError:
         raise BadFileError(
             "not-an-image",
