@@ -18,9 +18,12 @@ from nas.stopping import PreemptedError, Stop
 from nas.workers import last_line, read_log, write_log
 from unetpp.claims import LEASE_S, ClaimLostError, Claims
 from unetpp.errors import PlaceError, UserError
-from unetpp.run import Bench
+from unetpp.recipe import TrainRecipe
+from unetpp.run import Bench, checkpoint_of
 from unetpp.searches import SearchLedger, TrialRecord
+from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
+from unetpp.training.checkpoints import remove_checkpoint
 
 # A program that fails every time must not use up the budget.
 _FAILURES_IN_A_ROW = 3
@@ -174,6 +177,7 @@ def _judged(
             proposals.give_back(replace(claimed, trial=kept))
             raise
         proposals.conclude(judged, claimed.claim)
+        _forget_begun_fold(judged, work.bench)
     on_trial(TrialProgress(trial=judged))
     return judged
 
@@ -196,6 +200,14 @@ def _ended(
     except Exception as error:  # noqa: BLE001 - whatever a candidate does, the others get their turn
         reason = str(error) if isinstance(error, UserError) else last_line(error)
         return replace(_kept(proposals, claimed), state="failed", value=None, reason=reason)
+
+
+def _forget_begun_fold(ended: TrialRecord, bench: Bench) -> None:
+    """A fold that was given up within is never gone on with."""
+    if ended.folds_done < bench.folds.num_folds:
+        own = replace(bench, recipe=TrainRecipe.from_json(ended.recipe))
+        slot = checkpoint_of(own, GridSpec.from_json(ended.spec), ended.folds_done)
+        remove_checkpoint(slot)
 
 
 def _kept(proposals: Proposals, claimed: ClaimedTrial) -> TrialRecord:

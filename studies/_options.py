@@ -134,6 +134,16 @@ SharedStore = Annotated[
         "records.sqlite in --out.",
     ),
 ]
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        metavar="PLACE",
+        envvar="UNETPP_ARTIFACTS",
+        help="Trained networks and checkpoints: a folder, s3://BUCKET/PREFIX or gs://.., which "
+        "machines share. Default: the study's folder.",
+    ),
+]
 Layout = Annotated[
     str | None,
     typer.Option(

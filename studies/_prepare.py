@@ -124,7 +124,7 @@ def prepare_bench(setting: Setting, reporter: Reporter) -> tuple[Bench, Frame]:
         seed=setting.seed,
         device=device,
         encoder_weights=weights,
-        artifacts=Artifacts(f"{setting.out}"),
+        artifacts=Artifacts(setting.artifacts or f"{setting.out}"),
         revision=provenance.source_revision(),
     )
     return bench, with_encoder(frame, setting.encoder, scale)

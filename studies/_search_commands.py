@@ -29,6 +29,7 @@ from studies._options import (
     Masks,
     Normalise,
     Patch,
+    Place,
     Repeats,
     Seed,
     SharedStore,
@@ -165,6 +166,7 @@ def search(
     bf16: Bf16 = True,
     workers: Workers = 1,
     store: SharedStore = None,
+    artifacts: Place = None,
 ) -> None:
     """Search, or go on with a search, and write its report.
 
@@ -191,7 +193,7 @@ def search(
         classes=classes, slices=slices, skip_empty=skip_empty, size=size, group=group,
         stratify=stratify, cache=None if cache is None else f"{cache.resolve()}", split=split,
         folds=folds, repeats=repeats, gap=gap, device=device, bf16=bf16, workers=workers,
-        store=store,
+        store=store, artifacts=artifacts,
     )  # fmt: skip
     if dry_run:
         from studies._search_dry_run import describe_search

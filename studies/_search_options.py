@@ -37,7 +37,7 @@ class SearchOptions:
         race, halve: names of rules; halve is whether first folds are stopped at an epoch.
         top_k: how many are trained again; None for the scale's.
         confirm_seeds, test_seeds: how often each of them is trained again.
-        store, placing: see `Setting`; the number of workers is `workers`.
+        store, artifacts, placing: see `Setting`; the number of workers is `workers`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -87,6 +87,7 @@ class SearchOptions:
     bf16: bool
     workers: int
     store: str | None = None
+    artifacts: str | None = None
     placing: Placing = field(default_factory=Placing)
 
     def to_json(self) -> str:
@@ -207,4 +208,5 @@ def setting_of(options: SearchOptions) -> Setting:
         placing=replace(options.placing, num_workers=options.workers),
         out=Path(options.out),
         store=options.store,
+        artifacts=options.artifacts,
     )

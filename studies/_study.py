@@ -195,6 +195,7 @@ class Setting:
         placing: who trains.
         out: the study's folder.
         store: URL of the records; None for a file in the study's folder.
+        artifacts: place of trained networks and checkpoints, see `Artifacts`; None for `out`.
     """
 
     scale: Scale
@@ -218,6 +219,7 @@ class Setting:
     placing: Placing
     out: Path
     store: str | None = None
+    artifacts: str | None = None
 
     @property
     def encoder(self) -> str:

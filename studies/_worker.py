@@ -42,6 +42,7 @@ class WorkerCall:
         data: the folder of the data here, where it is another than the command's.
         encoder_weights: the file here, likewise.
         out: the study's folder here, likewise.
+        artifacts: the place of networks and checkpoints as it is reached from here, likewise.
         device: None for the first GPU, else the CPU.
         threads: of the CPU; None for all.
     """
@@ -53,6 +54,7 @@ class WorkerCall:
     data: str | None = None
     encoder_weights: str | None = None
     out: str | None = None
+    artifacts: str | None = None
     device: str | None = None
     threads: int | None = None
 
@@ -124,6 +126,7 @@ def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, st
         data=call.data or options.data,
         encoder_weights=call.encoder_weights or options.encoder_weights,
         out=call.out or options.out,
+        artifacts=call.artifacts or (options.artifacts if call.out is None else None),
         store=call.store,
         device=call.device,
         workers=1,
@@ -166,6 +169,7 @@ def _here(setting: Setting, call: WorkerCall) -> Setting:
         placing=Placing(),
         out=setting.out if call.out is None else Path(call.out),
         store=call.store,
+        artifacts=call.artifacts or (setting.artifacts if call.out is None else None),
     )
 
 

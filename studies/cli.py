@@ -34,6 +34,7 @@ from studies._options import (
     Masks,
     Normalise,
     Patch,
+    Place,
     Repeats,
     Seed,
     Seeds,
@@ -170,6 +171,7 @@ def run(
     bf16: Bf16 = True,
     workers: Workers = 1,
     store: SharedStore = None,
+    artifacts: Place = None,
 ) -> None:
     """Run a study, or go on with one, and write its report."""
     from rich.console import Console
@@ -224,6 +226,7 @@ def run(
         bf16=bf16,
         placing=Placing(num_workers=workers),
         store=store,
+        artifacts=artifacts,
         out=out or Path("runs") / "-".join(filter(None, parts)),
     )
     try:
@@ -264,6 +267,7 @@ def worker(
         Path | None,
         typer.Option(metavar="DIR", help="The study's folder on this machine, which all share."),
     ] = None,
+    artifacts: Place = None,
     device: Device = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Of the CPU. Default: all.")
@@ -286,6 +290,7 @@ def worker(
         data=None if data is None else f"{data.resolve()}",
         encoder_weights=None if encoder_weights is None else f"{encoder_weights.resolve()}",
         out=None if out is None else f"{out.resolve()}",
+        artifacts=artifacts,
         device=device,
         threads=threads,
     )

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from unetpp.errors import UserError
+from unetpp.errors import PlaceError, UserError
 
 # In every folder that `publish` made; without it, what is there is not whole.
 MARKER = "whole.json"
@@ -85,7 +85,7 @@ def writing_to(place: str) -> Iterator[None]:
         # Of a bucket too: what is missing there is asked for by its caller.
         raise
     except OSError as error:
-        raise UserError(
+        raise PlaceError(
             f"trained networks and checkpoints are written to {place}, but the system says: "
             f"{error.strerror or error}; make room or mend the rights there, then the same "
             "command goes on"
@@ -292,7 +292,7 @@ class BucketPlace:
         try:
             self._asked(action)
         except FileNotFoundError:
-            raise UserError(
+            raise PlaceError(
                 f"trained networks and checkpoints go to a bucket that is there, but that of "
                 f"{self.url} is not; make it, or name another"
             ) from None
@@ -314,12 +314,12 @@ class BucketPlace:
                 if not _is_of_driver(error):
                     raise
                 if _is_turned_away(error):
-                    raise UserError(
+                    raise PlaceError(
                         f"{self.url} must let this user read and write, but it does not "
                         f"({_said(error)}); {_credentials(self.scheme)}"
                     ) from None
                 if time.monotonic() + pause > deadline:
-                    raise UserError(
+                    raise PlaceError(
                         f"{self.url} must answer within {PATIENCE_S:g} s, but it did not "
                         f"({_said(error)}); try again when it does, then the same command goes on"
                     ) from None
@@ -340,7 +340,7 @@ class BucketPlace:
             return fsspec.filesystem(self.scheme, **options)
         except ImportError:
             extra, driver = _EXTRAS[self.scheme]
-            raise UserError(
+            raise PlaceError(
                 f"a place at {self.scheme}:// needs {driver}, which is not installed; "
                 f"pip install 'unetpp[{extra}]'"
             ) from None

@@ -107,9 +107,11 @@ def run_fold(
         fold: which is held out.
         store: of the record.
         on_epoch: see `train`.
-        checkpoint: see `train`; of this key alone. It is removed when the record is stored. The
-            seconds of the record count the finished epochs of all attempts.
+        checkpoint: see `train`; of this key alone; None for that of the bench's artifacts. It is
+            removed when the record is stored. The seconds of the record count the finished epochs
+            of all attempts.
     """
+    checkpoint = checkpoint or checkpoint_of(bench, spec, fold)
     if is_done(bench, spec, fold, store):
         record = _stored(store, bench.key(spec, fold))
     else:
@@ -168,6 +170,11 @@ def _trained_and_stored(
         # Another process was faster and came out otherwise: no record names these weights.
         bench.artifacts.remove_network(weights.name)
     return known
+
+
+def checkpoint_of(bench: Bench, spec: GridSpec, fold: int) -> Slot:
+    """Where the last finished epoch of a run is kept until its record is stored."""
+    return bench.artifacts.slot(bench.key(spec, fold).id)
 
 
 def is_done(bench: Bench, spec: GridSpec, fold: int, store: RecordStore) -> bool:
