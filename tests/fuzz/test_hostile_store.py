@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from make_study import make_study
 
+from reports.overlay_file import overlays_name, read_overlays, write_overlays
 from reports.records import load_study
 from reports.search_records import holds_search
 from studies._folder import without_password
@@ -97,3 +101,87 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
 )
 def test_password_that_was_typed_is_not_noted(typed: str, noted: str) -> None:
     assert without_password(typed) == noted
+
+
+def _manifest(folder: Path, **changes: object) -> Path:
+    """The study with other values in its promise; a name with dots is of an inner object."""
+    with closing(sqlite3.connect(folder / "records.sqlite")) as connection:
+        (text,) = connection.execute("select manifest from manifests").fetchone()
+        promised = json.loads(text)
+        for name, value in changes.items():
+            *outer, last = name.split("__")
+            place = promised
+            for key in outer:
+                place = place[key]
+            place[last] = value
+        connection.execute("update manifests set manifest = ?", (json.dumps(promised),))
+        connection.commit()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_seeds": 10**12}, "1 to 10000 seeds"),
+        ({"folds__num_folds": 10**9}, "num_folds"),
+        ({"folds__sizes": [1]}, "of another number"),
+        ({"folds__sizes": "many"}, "sizes"),
+        ({"dataset__classes": []}, "classes"),
+        ({"dataset": {}}, "name"),
+        ({"arms": []}, "1 to 1000 arms"),
+        ({"baseline": "nobody"}, "none of its arms"),
+        ({"recipe": "{}"}, "epochs"),
+        ({"study": "../../x"}, "letters that a file may have"),
+        ({"study": "a\nb"}, "letters that a file may have"),
+    ],
+    ids=str,
+)
+@pytest.mark.timeout(20)
+def test_promise_that_no_study_made(folder: Path, changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(UserError, match=rf"cannot be read \(.*{reason}"):
+        load_study(_manifest(folder, **changes))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update cases set tp = -5 where rowid = (select min(rowid) from cases)",
+        "update cases set tp = 'many' where rowid = (select min(rowid) from cases)",
+        "update cases set tp = 9e300 where rowid = (select min(rowid) from cases)",
+        "update cases set 'group' = x'00ff' where rowid = (select min(rowid) from cases)",
+        "update runs set record = '{}'",
+        "update runs set record = 'nonsense'",
+        "update invocations set invocation = '[]'",
+        "update latencies set record = '[]'",
+    ],
+)
+def test_rows_that_no_run_has(folder: Path, statement: str) -> None:
+    if "group" in statement:
+        statement = statement.replace("'group'", '"group"')
+    with pytest.raises(UserError, match="cannot be read"):
+        load_study(_hostile(folder, statement))
+
+
+def test_overlays_of_an_arm_that_is_not_there(folder: Path) -> None:
+    path = folder / overlays_name("nested_vs_plain")
+    found = read_overlays(path)
+    write_overlays(path, replace(found, arms=("x" * len(found.arms[0]), *found.arms[1:])))
+    with pytest.raises(UserError, match="of the arms of its study"):
+        load_study(folder)
+
+
+def test_no_source_unpickles_or_evaluates() -> None:
+    forbidden = re.compile(
+        r"^\s*(?:import|from) (?:pickle|dill|joblib|marshal|shelve)\b|torch\.load\(|allow_pickle=True"
+        r"|(?<![\w.])(?:eval|exec)\(|yaml\.(?:unsafe_)?load\(|shell=True|os\.system\(",
+        re.MULTILINE,
+    )
+    root = Path(__file__).parents[2]
+    sources = [
+        p for room in ("unetpp", "nas", "studies", "reports") for p in (root / room).rglob("*.py")
+    ]
+    found = [path.name for path in sources if forbidden.search(path.read_text("utf-8"))]
+    assert len(sources) > 100
+    assert found == []
+    assert forbidden.search("x = eval(text)")
+    assert forbidden.search("import pickle")
