@@ -17,6 +17,7 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
+from unetpp.database import POOL
 from unetpp.errors import UserError
 
 _ARM = "arm"
@@ -101,8 +102,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     """Optuna's tables in the database of a store."""
     if not url.startswith("postgresql"):
         return optuna.storages.get_storage(url)
-    options = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 2}
-    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=options))
+    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=dict(POOL)))
 
 
 def note_arms(name: str, scores: Mapping[str, float], *, storage_url: str) -> None:

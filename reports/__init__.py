@@ -29,7 +29,13 @@ class Report:
     text: str
 
 
-def build(folder: Path, *, shown: str | None = None, empty: EmptyPolicy = "nan") -> Report:
+def build(
+    folder: Path,
+    *,
+    shown: str | None = None,
+    empty: EmptyPolicy = "nan",
+    store: str | None = None,
+) -> Report:
     """Write the report of all studies in `folder` and in the folders in it, into `folder`/report.
 
     The same records give the same bytes.
@@ -38,6 +44,7 @@ def build(folder: Path, *, shown: str | None = None, empty: EmptyPolicy = "nan")
         folder: of one study or several, with `records.sqlite`, or of such folders.
         shown: the study whose answer is returned; None stands for that of the first chapter.
         empty: how cases with an empty mask are scored, see `unetpp.metrics.overlap.score`.
+        store: URL of the database that holds the records of `folder`, in place of its file.
 
     Raises:
         UserError: when there is nothing to report, see `reports.sources.load_sources`.
@@ -45,26 +52,32 @@ def build(folder: Path, *, shown: str | None = None, empty: EmptyPolicy = "nan")
     # Imported here, so that `import reports` costs a command line nothing.
     from reports.assembly import build_report
 
-    return build_report(folder, shown=shown, empty=empty)
+    return build_report(folder, shown=shown, empty=empty, store=store)
 
 
-def build_search(folder: Path, *, search: str | None = None) -> Report:
+def build_search(folder: Path, *, search: str | None = None, store: str | None = None) -> Report:
     """Write the report of a search into `folder`/report; the same records give the same bytes.
 
     Args:
         folder: of the search, with `records.sqlite`.
         search: which one; None stands for the only one in the folder.
+        store: see `build`.
 
     Raises:
         UserError: when there is nothing to report, see `reports.search_records.load_search`.
     """
     from reports.search_assembly import build_search_report
 
-    return build_search_report(folder, search=search)
+    return build_search_report(folder, search=search, store=store)
 
 
-def holds_search(folder: Path) -> bool:
-    """Whether the records of a folder are of a search, and not of a study; nothing is written."""
+def holds_search(folder: Path, *, store: str | None = None) -> bool:
+    """Whether the records of a folder are of a search, and not of a study; nothing is written.
+
+    Args:
+        folder: of a search, or of studies.
+        store: see `build`.
+    """
     from reports import search_records
 
-    return search_records.holds_search(folder)
+    return search_records.holds_search(folder, store)

@@ -19,9 +19,11 @@ _FIGURES = "figures"
 _LIST = "files.txt"
 
 
-def build_report(folder: Path, *, shown: str | None, empty: EmptyPolicy) -> Report:
+def build_report(
+    folder: Path, *, shown: str | None, empty: EmptyPolicy, store: str | None
+) -> Report:
     """See `reports.build`."""
-    sources = load_sources(folder, empty=empty)
+    sources = load_sources(folder, empty=empty, store=store)
     target = folder / REPORT
     _remove_earlier(target)
     document = _document(sources, target)

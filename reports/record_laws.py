@@ -64,8 +64,8 @@ class _Folds(BaseModel, strict=True):
 
 
 @contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Records that cannot be read are refused in a sentence that names their folder."""
+def readable(place: Path | str) -> Iterator[None]:
+    """Records that cannot be read are refused in a sentence that names their folder or database."""
     try:
         yield
     except UserError:
@@ -74,9 +74,10 @@ def readable(folder: Path) -> Iterator[None]:
         *(SQLAlchemyError, ValidationError, ValueError, TypeError, KeyError, LookupError),
         *(ArithmeticError, RecursionError),
     ) as error:
+        again = "copy the folder again" if isinstance(place, Path) else "take a backup of it"
         raise UserError(
-            f"records must be as a study wrote them, but those in {folder} cannot be read "
-            f"({_reason(error)}); copy the folder again"
+            f"records must be as a study wrote them, but those in {place} cannot be read "
+            f"({_reason(error)}); {again}"
         ) from error
 
 

@@ -116,7 +116,11 @@ _ArmRun = tuple[ArmEntry, RunRecord]
 
 
 def load_study(
-    folder: Path, study: str | None = None, *, empty: EmptyPolicy = "nan"
+    folder: Path,
+    study: str | None = None,
+    *,
+    empty: EmptyPolicy = "nan",
+    store: str | None = None,
 ) -> StudyRecords:
     """Read one study from its folder.
 
@@ -124,25 +128,28 @@ def load_study(
         folder: holds `records.sqlite` and, optionally, files of pictures.
         study: its name; None stands for the only one.
         empty: how cases with an empty mask are scored.
+        store: URL of the database that holds its records, in place of `records.sqlite`.
 
     Raises:
         UserError: when there is no store, no such study, more than one to choose from, or not
             a single finished run of a study that trains.
     """
-    with readable(folder):
-        return _load_study(folder, study, empty)
+    with readable(store or folder):
+        return _load_study(folder, study, empty, store)
 
 
-def _load_study(folder: Path, study: str | None, empty: EmptyPolicy) -> StudyRecords:
-    store = RecordStore.open_folder(folder, must_exist=True)
+def _load_study(
+    folder: Path, study: str | None, empty: EmptyPolicy, url: str | None
+) -> StudyRecords:
+    store = RecordStore.open_place(folder, url, must_exist=True)
     try:
-        manifest = _manifest(store, folder, study)
+        manifest = _manifest(store, url or folder, study)
         check_study(manifest)
         records = _arm_runs(store, manifest) if manifest.trains else []
         if manifest.trains and not records:
             raise UserError(
                 f"a report needs at least one finished run, but study `{manifest.study}` in "
-                f"{folder} has none; run the study first"
+                f"{url or folder} has none; run the study first"
             )
         return StudyRecords(
             manifest=manifest,
@@ -169,14 +176,14 @@ def _load_study(folder: Path, study: str | None, empty: EmptyPolicy) -> StudyRec
         store.close()
 
 
-def study_names(folder: Path) -> list[str]:
-    """The studies whose records lie in a folder, in alphabetical order."""
-    with readable(folder):
-        store = RecordStore.open_folder(folder, must_exist=True)
+def study_names(folder: Path, store: str | None = None) -> list[str]:
+    """The studies whose records lie in a folder or its database, in alphabetical order."""
+    with readable(store or folder):
+        opened = RecordStore.open_place(folder, store, must_exist=True)
         try:
-            return store.studies()
+            return opened.studies()
         finally:
-            store.close()
+            opened.close()
 
 
 def incomplete_line(study: StudyRecords) -> str | None:
@@ -226,19 +233,19 @@ def same_grid(study: StudyRecords) -> tuple[ArmEntry, ...]:
     return tuple(arm for arm in study.arms if grid(arm) == grid(study.baseline))
 
 
-def _manifest(store: RecordStore, folder: Path, study: str | None) -> StudyManifest:
+def _manifest(store: RecordStore, place: Path | str, study: str | None) -> StudyManifest:
     names = store.studies()
     if study is None:
         if len(names) != 1:
             raise UserError(
-                f"{folder} must hold one study when none is named, but it holds "
+                f"{place} must hold one study when none is named, but it holds "
                 f"{', '.join(names) or 'none'}; name the one to report"
             )
         study = names[0]
     manifest = store.manifest(study)
     if manifest is None:
         raise UserError(
-            f"study `{study}` must have been started in {folder}, but it holds "
+            f"study `{study}` must have been started in {place}, but it holds "
             f"{', '.join(names) or 'none'}; name one of these"
         )
     return manifest

@@ -15,9 +15,9 @@ from reports.search_texts import latex, markdown, terminal_text
 from reports.search_verdict import search_verdict
 
 
-def build_search_report(folder: Path, *, search: str | None) -> Report:
+def build_search_report(folder: Path, *, search: str | None, store: str | None) -> Report:
     """See `reports.build_search`."""
-    records = load_search(folder, search)
+    records = load_search(folder, search, store=store)
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
     rows, again, depths = trial_rows(records), confirmation_rows(records), depth_rows(records)

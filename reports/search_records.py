@@ -101,11 +101,16 @@ class SearchRecords:
         return {"dice": "Dice", "iou": "IoU"}[self.manifest.metric]
 
 
-def holds_search(folder: Path) -> bool:
+def holds_search(folder: Path, store: str | None = None) -> bool:
     """Whether the store of a folder holds a search and no study; nothing is written.
 
-    False where there is no store.
+    False where the folder has no store.
+
+    Raises:
+        UserError: when there is none under the URL `store`.
     """
+    if store is not None:
+        return _holds_search(RecordStore.open_place(folder, store, must_exist=True))
     path = folder / "records.sqlite"
     if not path.is_file():
         return False
@@ -118,31 +123,41 @@ def holds_search(folder: Path) -> bool:
         return False
 
 
-def load_search(folder: Path, search: str | None = None) -> SearchRecords:
+def _holds_search(store: RecordStore) -> bool:
+    try:
+        return not store.studies() and bool(SearchLedger(store).searches())
+    finally:
+        store.close()
+
+
+def load_search(
+    folder: Path, search: str | None = None, *, store: str | None = None
+) -> SearchRecords:
     """Read one search from its folder.
 
     Args:
         folder: holds `records.sqlite`.
         search: its name; None stands for the only one.
+        store: URL of the database that holds its records, in place of `records.sqlite`.
 
     Raises:
         UserError: when there is no store, no such search, more than one to choose from, or no
             trial.
     """
-    with readable(folder):
-        return _load_search(folder, search)
+    with readable(store or folder):
+        return _load_search(folder, search, store)
 
 
-def _load_search(folder: Path, search: str | None) -> SearchRecords:
-    store = RecordStore.open_folder(folder, must_exist=True)
+def _load_search(folder: Path, search: str | None, url: str | None) -> SearchRecords:
+    store = RecordStore.open_place(folder, url, must_exist=True)
     try:
         ledger = SearchLedger(store)
-        manifest = _manifest(ledger, folder, search)
+        manifest = _manifest(ledger, url or folder, search)
         trials = tuple(ledger.trials(manifest.search))
         if not trials:
             raise UserError(
-                f"a report needs at least one trial, but search `{manifest.search}` in {folder} "
-                "has none; run the search first"
+                f"a report needs at least one trial, but search `{manifest.search}` in "
+                f"{url or folder} has none; run the search first"
             )
         result = ledger.result(manifest.search)
         check_search(manifest, trials, result)
@@ -234,19 +249,19 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
     return connection.execute(f"select count(*) from {table}").fetchone()[0]
 
 
-def _manifest(ledger: SearchLedger, folder: Path, search: str | None) -> SearchManifest:
+def _manifest(ledger: SearchLedger, place: Path | str, search: str | None) -> SearchManifest:
     names = ledger.searches()
     if search is None:
         if len(names) != 1:
             raise UserError(
-                f"{folder} must hold one search when none is named, but it holds "
+                f"{place} must hold one search when none is named, but it holds "
                 f"{', '.join(names) or 'none'}; name the one to report"
             )
         search = names[0]
     manifest = ledger.manifest(search)
     if manifest is None:
         raise UserError(
-            f"search `{search}` must have been started in {folder}, but it holds "
+            f"search `{search}` must have been started in {place}, but it holds "
             f"{', '.join(names) or 'none'}; name one of these"
         )
     return manifest

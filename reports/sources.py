@@ -42,27 +42,29 @@ class Sources:
     left_out: tuple[str, ...]
 
 
-def load_sources(folder: Path, *, empty: EmptyPolicy = "nan") -> Sources:
+def load_sources(folder: Path, *, empty: EmptyPolicy = "nan", store: str | None = None) -> Sources:
     """Read every study whose records lie in `folder` or in a folder in it.
 
     Args:
         folder: a study folder, or one of several.
         empty: how cases with an empty mask are scored.
+        store: URL of the database that holds the records of `folder`, in place of its file.
 
     Raises:
-        UserError: when none can be reported.
+        UserError: when none can be reported; with `store`, when a folder in `folder` has records
+            of its own.
     """
-    places = study_folders(folder)
+    places = study_folders(folder) if store is None else [_alone(folder)]
     loaded: list[tuple[Path, StudyRecords]] = []
     refusals: list[tuple[str, UserError]] = []
     for place in places:
-        for name in study_names(place):
+        for name in study_names(place, store):
             try:
-                loaded.append((place, load_study(place, name, empty=empty)))
+                loaded.append((place, load_study(place, name, empty=empty, store=store)))
             except UserError as error:
                 refusals.append((f"{name} in {place.name}", error))
     if not loaded:
-        raise refusals[0][1] if refusals else _nothing(folder, places)
+        raise refusals[0][1] if refusals else _nothing(store or folder, places)
     left_out = tuple(f"{name} is left out: {error}." for name, error in refusals)
     return Sources(found=_named(loaded), left_out=left_out)
 
@@ -75,7 +77,19 @@ def study_folders(folder: Path) -> list[Path]:
     return [path for path in (folder, *inside) if (path / "records.sqlite").is_file()]
 
 
-def _nothing(folder: Path, places: list[Path]) -> UserError:
+def _alone(folder: Path) -> Path:
+    """The folder, in which no other has records."""
+    others = [place.name for place in study_folders(folder) if place != folder]
+    if others:
+        raise UserError(
+            f"a store in a database holds the records of one folder, but {folder} is one of several "
+            f"with records of their own ({', '.join(others[:3])}); leave out --store and "
+            "UNETPP_STORE, or give the folder of the studies in that store"
+        )
+    return folder
+
+
+def _nothing(folder: Path | str, places: list[Path]) -> UserError:
     if places:
         return UserError(
             f"a report is of studies, but the records in {folder} are of none; start one with "
@@ -83,7 +97,7 @@ def _nothing(folder: Path, places: list[Path]) -> UserError:
         )
     return UserError(
         f"a study folder holds `records.sqlite`, but neither {folder} nor a folder in it has one; "
-        "give the folder that `unetpp run` printed"
+        "give the folder that `unetpp run` printed, or name the database of its records with --store"
     )
 
 

@@ -16,9 +16,16 @@ from unetpp.grid import prune_to_head
 from unetpp.spec import GridSpec
 
 
-def draw_command(spec: str, *, pictures: Iterable[Path], prune: int | None, runs: Path) -> str:
+def draw_command(
+    spec: str,
+    *,
+    pictures: Iterable[Path],
+    prune: int | None,
+    runs: Path,
+    store: str | None = None,
+) -> str:
     """What `unetpp draw` prints; the pictures are written."""
-    full = read_network(spec, runs=runs)
+    full = read_network(spec, runs=runs, store=store)
     network = full if prune is None else prune_to_head(full, prune)
     removed_from = None if prune is None else full
     lines = [draw_network(network, removed_from=removed_from)]
@@ -30,9 +37,11 @@ def draw_command(spec: str, *, pictures: Iterable[Path], prune: int | None, runs
     return "\n".join(lines)
 
 
-def describe_command(spec: str, *, size: str | None, as_json: bool, runs: Path) -> str:
+def describe_command(
+    spec: str, *, size: str | None, as_json: bool, runs: Path, store: str | None = None
+) -> str:
     """What `unetpp describe` prints."""
-    network = read_network(spec, runs=runs)
+    network = read_network(spec, runs=runs, store=store)
     pixels = _pixels(size, network.spatial_dims)
     rows = _costs(network, pixels)
     alone = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def choose(
     head: int | None,
     device: str,
     artifacts: Artifacts | None = None,
+    store: str | None = None,
 ) -> Chosen:
     """The networks that are asked for, on the device.
 
@@ -56,14 +58,18 @@ def choose(
         head: the depth to which networks are pruned; None for the judged output.
         device: "cpu", "cuda:0", "mps".
         artifacts: of the study; None for its folder.
+        store: URL of the database that holds the records of a study's folder.
 
     Raises:
         UserError: when there is no such network, or it cannot be read.
     """
-    if (place / "records.sqlite").is_file():
+    is_model = (place / DATA_FILE).is_file() or (place / "config.json").is_file()
+    if (place / "records.sqlite").is_file() or (store is not None and not is_model):
         artifacts = artifacts or Artifacts(f"{place}")
-        loaded, text, trained_on = _of_study(place, artifacts, arm, fold)
-    elif (place / DATA_FILE).is_file() or (place / "config.json").is_file():
+        loaded, text, trained_on = _of_study(place, artifacts, arm, fold, store)
+    elif is_model:
+        if store is not None:
+            warnings.warn(f"--store has no effect: `{place}` is one model", stacklevel=1)
         if arm is not None or fold is not None:
             raise UserError(
                 f"`--arm` and `--fold` choose from a study's folder, but `{place}` is one model; "
@@ -73,7 +79,8 @@ def choose(
     else:
         raise UserError(
             f"MODEL must be a model's folder with `{DATA_FILE}` or a study's folder with "
-            f"`records.sqlite`, but `{place}` is neither; check the path"
+            f"`records.sqlite`, but `{place}` is neither; check the path, or name the database of "
+            "the study's records with --store"
         )
     members = tuple(_member(*pair, head, device) for pair in loaded)
     if head is not None:
@@ -91,9 +98,9 @@ def _member(model: UNetPlusPlus, fed_as: FedAs, head: int | None, device: str) -
 
 
 def _of_study(
-    place: Path, artifacts: Artifacts, arm: str | None, fold: int | None
+    place: Path, artifacts: Artifacts, arm: str | None, fold: int | None, store: str | None
 ) -> tuple[list[Member], str, str]:
-    study = load_study(place)
+    study = load_study(place, store=store)
     arm = _arm(study, place, arm)
     done = sorted({int(k) for k in study.runs.loc[study.runs["arm"] == arm, "fold"]})
     if not done:
@@ -107,7 +114,7 @@ def _of_study(
             f"{fold}; choose one of these"
         )
     chosen = done if fold is None else [fold - 1]
-    loaded = [_load(artifacts, _record(place, study, arm, index), arm) for index in chosen]
+    loaded = [_load(artifacts, _record(place, store, study, arm, index), arm) for index in chosen]
     if len(chosen) == 1:
         text = f"the network of `{arm}` in `{place}` that fold {chosen[0] + 1} was held out of"
         # Repeats, gaps and given folds leave out others too, so no more than this is true.
@@ -136,7 +143,7 @@ def _arm(study: StudyRecords, place: Path, arm: str | None) -> str:
     return names[0]
 
 
-def _record(place: Path, study: StudyRecords, arm: str, fold: int) -> RunRecord:
+def _record(place: Path, url: str | None, study: StudyRecords, arm: str, fold: int) -> RunRecord:
     promised = study.manifest
     key = RunKey(
         dataset_hash=promised.dataset_hash,
@@ -147,7 +154,7 @@ def _record(place: Path, study: StudyRecords, arm: str, fold: int) -> RunRecord:
         seed=promised.seed,
         numbers_version=promised.numbers_version,
     )
-    store = RecordStore.open_folder(place, must_exist=True)
+    store = RecordStore.open_place(place, url, must_exist=True)
     try:
         record = store.run(key)
     finally:

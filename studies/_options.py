@@ -144,6 +144,16 @@ Place = Annotated[
         "machines share. Default: the study's folder.",
     ),
 ]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="UNETPP_STORE",
+        help="sqlite:///FILE or postgresql+psycopg://USER@HOST/DB; password from PGPASSWORD or "
+        "~/.pgpass. Default: records.sqlite in DIR.",
+    ),
+]
 Layout = Annotated[
     str | None,
     typer.Option(

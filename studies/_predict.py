@@ -44,6 +44,7 @@ class Asked:
     layout: str | None = None
     slice_axis: int | None = None
     device: str | None = None
+    store: str | None = None
     overwrite: bool = False
 
 
@@ -56,7 +57,14 @@ def predict_command(asked: Asked, reporter: Reporter) -> str:
         UserError: on bad input, before anything is written; or at the end, when cases failed.
     """
     device = resolve_device(asked.device)
-    chosen = choose(asked.model, arm=asked.arm, fold=asked.fold, head=asked.head, device=device)
+    chosen = choose(
+        asked.model,
+        arm=asked.arm,
+        fold=asked.fold,
+        head=asked.head,
+        device=device,
+        store=asked.store,
+    )
     given = given_images(
         asked.images, chosen.fed_as, layout=asked.layout, slice_axis=asked.slice_axis
     )

@@ -141,11 +141,7 @@ def load_data(setting: Setting, reporter: Reporter) -> Dataset:
 
 def open_store(setting: Setting) -> RecordStore:
     """Where the records of a study are kept."""
-    return (
-        RecordStore.open_folder(setting.out)
-        if setting.store is None
-        else RecordStore(setting.store)
-    )
+    return RecordStore.open_place(setting.out, setting.store)
 
 
 def keep_promise(store: RecordStore, ready: Prepared, folder: Path) -> None:

@@ -41,7 +41,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
                 take_evidence(ready, store, setting.out, reporter)
             store.finish_invocation(number, now())
         store.close()
-        return reports.build(setting.out, shown=study.name)
+        return reports.build(setting.out, shown=study.name, store=setting.store)
 
 
 def train_arms(

@@ -57,7 +57,7 @@ def run_search(options: SearchOptions, console: Console) -> Searched:
         with driving(store, SEARCH, reporter), stopping_at_sigterm() as stop:
             cost = _search(ready, store, engine, console, stop)
         store.close()
-        report = reports.build_search(ready.setting.out)
+        report = reports.build_search(ready.setting.out, store=ready.setting.store)
         return Searched(report=report, cost=cost)
 
 

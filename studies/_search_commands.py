@@ -37,6 +37,7 @@ from studies._options import (
     SkipEmpty,
     Slices,
     Split,
+    Store,
     Stratify,
     TestShare,
     Width,
@@ -215,15 +216,18 @@ def resume(
         typer.Option(metavar="N", min=1, help="Processes. Default: as before."),
     ] = None,
     device: Device = None,
+    store: Store = None,
 ) -> None:
     """Go on with a search that was interrupted, or give it a larger budget."""
     from studies._search_folder import options_of
 
-    kept = options_of(folder)
+    kept = options_of(folder, store)
     _run(
         replace(
             kept,
             out=f"{folder.resolve()}",
+            # Never the one that was kept: whoever made the folder would choose the server.
+            store=store,
             budget=kept.budget if budget is None else budget,
             workers=kept.workers if workers is None else workers,
             device=kept.device if device is None else device,
@@ -232,11 +236,11 @@ def resume(
 
 
 @search_app.command()
-def status(folder: SearchFolder) -> None:
+def status(folder: SearchFolder, store: Store = None) -> None:
     """Tell how far a search has come, also while it runs."""
     from studies._search_folder import status_text
 
-    typer.echo(status_text(folder))
+    typer.echo(status_text(folder, store))
 
 
 @search_app.command()
@@ -252,12 +256,13 @@ def export(
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also as model.onnx; needs the extra onnx.")
     ] = False,
+    store: Store = None,
 ) -> None:
     """Write the winner with its weights as a folder for `unetpp predict` and `from_pretrained`."""
     from studies._search_folder import export_winner
 
     assert what == "winner"
-    typer.echo(export_winner(folder, out or folder / "winner", onnx=onnx))
+    typer.echo(export_winner(folder, out or folder / "winner", onnx=onnx, store=store))
 
 
 def _run(options: SearchOptions) -> None:

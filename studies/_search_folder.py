@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -19,18 +20,22 @@ from unetpp.trained import FILES, load_trained
 _SHOWN = 10
 
 
-def options_of(folder: Path) -> SearchOptions:
+def options_of(folder: Path, store: str | None = None) -> SearchOptions:
     """The options with which the search of a folder was begun or last went on.
+
+    Args:
+        folder: of the search.
+        store: URL of the database that holds its records, in place of its file.
 
     Raises:
         UserError: when it holds none.
     """
-    return SearchOptions.from_json(_manifest(folder)[0].options)
+    return SearchOptions.from_json(_manifest(folder, store)[0].options)
 
 
-def status_text(folder: Path) -> str:
+def status_text(folder: Path, store: str | None = None) -> str:
     """How far the search is, and its best trials, in lines of at most 80 columns."""
-    manifest, trials, winner = _manifest(folder)
+    manifest, trials, winner = _manifest(folder, store)
     tally = SearchTally(manifest, trials, 1)
     # An ETA needs a clock that runs, and a reader has none.
     lines = [line.removesuffix("; ETA -") for line in tally.summary()]
@@ -47,7 +52,7 @@ def status_text(folder: Path) -> str:
             folds = f"{trial.folds_done} of {manifest.folds['num_folds']} folds"
             lines.append(f"{trial.number:>6}  running, {folds}, {who}  {describe(trial)}")
     if winner is None:
-        lines.append(f"No winner yet; go on with: unetpp search resume {folder}")
+        lines.append(f"No winner yet; go on with: {_resume(folder, store)}")
     else:
         named = next(t for t in trials if t.number == winner)
         lines.append(
@@ -57,7 +62,12 @@ def status_text(folder: Path) -> str:
 
 
 def export_winner(
-    folder: Path, out: Path, *, onnx: bool, artifacts: Artifacts | None = None
+    folder: Path,
+    out: Path,
+    *,
+    onnx: bool,
+    artifacts: Artifacts | None = None,
+    store: str | None = None,
 ) -> str:
     """Write the winner's network with its weights; what was written, in words.
 
@@ -69,15 +79,16 @@ def export_winner(
         out: a new folder, or one of an earlier export.
         onnx: add model.onnx.
         artifacts: of the search; None for its folder.
+        store: URL of the database that holds its records, in place of its file.
 
     Raises:
         UserError: when the search has no winner yet, or `out` is something else.
     """
-    manifest, trials, winner = _manifest(folder)
+    manifest, trials, winner = _manifest(folder, store)
     if winner is None:
         raise UserError(
             f"the winner of a search is named at its end, but {folder} has none yet; go on with "
-            f"`unetpp search resume {folder}`"
+            f"`{_resume(folder, store)}`"
         )
     trial = next(t for t in trials if t.number == winner)
     key, said = _weights_of(trial, manifest)
@@ -87,7 +98,9 @@ def export_winner(
         )
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    _copy_network(artifacts or Artifacts(f"{folder}"), _record(folder, key), partial, onnx=onnx)
+    _copy_network(
+        artifacts or Artifacts(f"{folder}"), _record(folder, key, store), partial, onnx=onnx
+    )
     if out.exists():
         shutil.rmtree(out)
     partial.replace(out)
@@ -98,15 +111,15 @@ def export_winner(
     )
 
 
-def _record(folder: Path, key: RunKey) -> RunRecord:
-    store = RecordStore.open_folder(folder, must_exist=True)
+def _record(folder: Path, key: RunKey, store: str | None) -> RunRecord:
+    records = RecordStore.open_place(folder, store, must_exist=True)
     try:
-        record = store.run(key)
+        record = records.run(key)
     finally:
-        store.close()
+        records.close()
     if record is None:
         raise UserError(
-            f"the winner of a search has a record, but {folder} has none of run {key.id}; it was "
+            f"the winner of a search has a record, but {store or folder} has none of run {key.id}; it was "
             "removed, or is in another folder"
         )
     return record
@@ -158,18 +171,25 @@ def _key(trial: TrialRecord, manifest: SearchManifest, rerun: Rerun) -> RunKey:
     )
 
 
-def _manifest(folder: Path) -> tuple[SearchManifest, list[TrialRecord], int | None]:
-    store = RecordStore.open_folder(folder, must_exist=True)
+def _resume(folder: Path, store: str | None) -> str:
+    place = [] if store is None else ["--store", store]
+    return shlex.join(["unetpp", "search", "resume", f"{folder}", *place])
+
+
+def _manifest(
+    folder: Path, store: str | None
+) -> tuple[SearchManifest, list[TrialRecord], int | None]:
+    records = RecordStore.open_place(folder, store, must_exist=True)
     try:
-        ledger = SearchLedger(store)
+        ledger = SearchLedger(records)
         names = ledger.searches()
         manifest = ledger.manifest(names[0]) if names else None
         if manifest is None:
             raise UserError(
-                f"a search's folder is one that `unetpp search` made, but {folder} holds no search; "
-                "give the folder that it printed"
+                f"a search's folder is one that `unetpp search` made, but {store or folder} holds "
+                "no search; give the folder that it printed, or its database with --store"
             )
         result = ledger.result(manifest.search)
         return manifest, ledger.trials(manifest.search), None if result is None else result.winner
     finally:
-        store.close()
+        records.close()

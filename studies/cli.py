@@ -43,6 +43,7 @@ from studies._options import (
     SkipEmpty,
     Slices,
     Split,
+    Store,
     Stratify,
     TestShare,
     Width,
@@ -311,16 +312,17 @@ def report(
         ),
     ],
     empty: Empty = "nan",
+    store: Store = None,
 ) -> None:
     """Write the report of a folder again: of all studies in it and in the folders in it, on a page."""
     import reports
 
-    if reports.holds_search(folder):
+    if reports.holds_search(folder, store=store):
         if empty != "nan":
             warnings.warn("--empty has no effect: a search chose by its own rule", stacklevel=1)
-        _print_report(reports.build_search(folder))
+        _print_report(reports.build_search(folder, store=store))
     else:
-        _print_report(reports.build(folder, empty=empty))
+        _print_report(reports.build(folder, empty=empty, store=store))
 
 
 @app.command()
@@ -329,6 +331,7 @@ def dashboard(
     port: Annotated[
         int, typer.Option(metavar="N", min=1, max=65535, help="Of this machine.")
     ] = 8080,
+    store: Store = None,
 ) -> None:
     """Browse the trials of a folder in optuna-dashboard, on this machine alone.
 
@@ -336,7 +339,7 @@ def dashboard(
     """
     from studies._dashboard import serve
 
-    serve(folder, port=port, say=typer.echo)
+    serve(folder, port=port, say=typer.echo, store=store)
 
 
 @app.command()
@@ -351,6 +354,7 @@ def draw(
         typer.Option(metavar="D", min=1, help="Draw L^D; what is removed for it is grey."),
     ] = None,
     runs: Runs = Path("runs"),
+    store: Store = None,
 ) -> None:
     """Draw a network: its nodes with channels, its edges, its heads.
 
@@ -362,7 +366,7 @@ def draw(
     """
     from studies._draw_describe import draw_command
 
-    typer.echo(draw_command(spec, pictures=out or [], prune=prune, runs=runs))
+    typer.echo(draw_command(spec, pictures=out or [], prune=prune, runs=runs, store=store))
 
 
 @app.command()
@@ -377,6 +381,7 @@ def describe(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     runs: Runs = Path("runs"),
+    store: Store = None,
 ) -> None:
     """Describe a network: channels, parameters, MACs and output bytes of every node.
 
@@ -385,7 +390,7 @@ def describe(
     """
     from studies._draw_describe import describe_command
 
-    typer.echo(describe_command(spec, size=size, as_json=as_json, runs=runs))
+    typer.echo(describe_command(spec, size=size, as_json=as_json, runs=runs, store=store))
 
 
 @app.command()
@@ -421,6 +426,7 @@ def predict(
     layout: Layout = None,
     slices: Slices = None,
     device: Device = None,
+    store: Store = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write into a folder that is not empty.")
     ] = False,
@@ -443,7 +449,7 @@ def predict(
 
     asked = Asked(
         model=model, images=images, out=out, arm=arm, fold=fold, head=head, layout=layout,
-        slice_axis=slices, device=device, overwrite=overwrite,
+        slice_axis=slices, device=device, store=store, overwrite=overwrite,
     )  # fmt: skip
     typer.echo(predict_command(asked, Reporter(Console(stderr=True))))
 

@@ -29,7 +29,7 @@ from unetpp.foreign_sqlite import guard
 PATIENCE_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 # Each process makes one transaction at a time; a second connection is for Optuna's own tables.
-_POOL, _OVERFLOW = 1, 2
+POOL = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 2}
 # Two processes that make the same new table at once would collide in PostgreSQL's catalogue.
 _TABLES_LOCK = 7_410_001
 # What a URL of PostgreSQL may say after "?": nothing here is secret.
@@ -87,7 +87,7 @@ def open_engine(url: str) -> sa.Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     try:
-        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=_POOL, max_overflow=_OVERFLOW)
+        return sa.create_engine(parsed, **POOL)
     except ModuleNotFoundError:
         raise UserError(
             "a store in PostgreSQL needs psycopg, which is not installed; "
@@ -144,6 +144,22 @@ def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))
         for table in tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def holds_table(url: str, name: str) -> bool:
+    """Whether a database has a table; nothing is made, not even a file that is missing.
+
+    Raises:
+        UserError: see `open_engine` and `wait_for`.
+    """
+    parsed = check_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        return False
+    engine = open_engine(url)
+    try:
+        return wait_for(engine, lambda: sa.inspect(engine).has_table(name))
+    finally:
+        engine.dispose()
 
 
 def patient(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import VARCHAR
 from sqlalchemy.exc import IntegrityError
 
-from unetpp.database import make_tables, open_engine, patient
+from unetpp.database import check_url, holds_table, make_tables, open_engine, patient
 from unetpp.errors import UserError
 from unetpp.records import (
     CaseCounts,
@@ -206,11 +207,45 @@ class RecordStore:
         path = folder / "records.sqlite"
         if must_exist and not path.is_file():
             raise UserError(
-                f"a study folder holds `records.sqlite`, but {folder} has none; "
-                "give the folder that `unetpp run` printed"
+                f"a study folder holds `records.sqlite`, but {folder} has none; give the folder "
+                "that `unetpp run` printed, or name the database of its records with --store"
             )
         folder.mkdir(parents=True, exist_ok=True)
         return RecordStore(RecordStore.url_of_folder(folder))
+
+    @staticmethod
+    def open_place(folder: Path, url: str | None, *, must_exist: bool = False) -> RecordStore:
+        """The store of a study folder: the one of the URL, else `records.sqlite` in the folder.
+
+        A folder never says where its records are: whoever made it would be sent the reader's
+        password. A file of records beside a URL is left alone, with a warning.
+
+        Raises:
+            UserError: when `must_exist` and there is none.
+        """
+        if url is None:
+            return RecordStore.open_folder(folder, must_exist=must_exist)
+        check_url(url)
+        file = folder / "records.sqlite"
+        if file.is_file() and url != RecordStore.url_of_folder(folder):
+            warnings.warn(
+                f"{file} is not read: the store {url} was named instead of it", stacklevel=1
+            )
+        return RecordStore.open_existing(url) if must_exist else RecordStore(url)
+
+    @staticmethod
+    def open_existing(url: str) -> RecordStore:
+        """The store under a URL, for reading: nothing is made where there is none.
+
+        Raises:
+            UserError: when there is none.
+        """
+        if not holds_table(url, _RUNS.name):
+            raise UserError(
+                f"a store holds what `unetpp run` or `unetpp search` wrote, but {url} holds no "
+                "records; name the store that they were given"
+            )
+        return RecordStore(url)
 
     @staticmethod
     def url_of_folder(folder: Path) -> str:

@@ -26,11 +26,13 @@ def test_the_dashboard_shows_the_study_of_a_folder_to_this_machine_alone(tmp_pat
             told = json.load(answer)
         server.shutdown()
         thread.join()
-        with pytest.raises(UserError, match=rf"but {server.server_port} is not free"):
-            open_server(tmp_path, port=server.server_port)
+        taken = pytest.raises(UserError, match=rf"but {server.server_port} is not free")
+        with taken, open_server(tmp_path, port=server.server_port):
+            pass
     assert [s["study_name"] for s in told["study_summaries"]] == ["search"]
 
 
 def test_a_folder_without_records_has_no_dashboard(tmp_path):
-    with pytest.raises(UserError, match=r"records\.sqlite"):
-        open_server(tmp_path, port=0)
+    missing = pytest.raises(UserError, match=r"records\.sqlite")
+    with missing, open_server(tmp_path, port=0):
+        pass
