@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import nibabel
 import numpy as np
 import pytest
 import tifffile
 import torch
+from buckets import BUCKET, serving_s3
 from level_network import fed_plainly, level_network
 from make_study import make_manifest
+from old_folders import forget_hash
 from PIL import Image
 from tiny_study import store_in, tiny_bench, tiny_spec
 
 from studies import cli
 from studies._mask_files import Target, check_out
+from studies._model_choice import choose
+from unetpp.artifacts import Artifacts
 from unetpp.data.folds import make_folds
 from unetpp.data.labels import BINARY, Labels
 from unetpp.data.loading import DataOptions, load_dataset
@@ -207,6 +213,61 @@ def test_a_run_that_is_named_twice_is_itself(predict, study, tmp_path):
     assert files(tmp_path / "a") == files(tmp_path / "b")
     for name in files(tmp_path / "a"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_folder_of_an_earlier_version_predicts_the_same(predict, study, tmp_path):
+    """There a network had the name of its key, and its record no hash."""
+    folder, bench, spec = study
+    data = folder.parent / "data" / "images"
+    rest = ("--arm", "nested", "--out")
+    assert predict(folder, data, *rest, "new")[0] == 0
+    shutil.copytree(folder, tmp_path / "old")
+    store = store_in(tmp_path / "old")
+    for fold in (0, 1):
+        network = forget_hash(tmp_path / "old", store, bench.key(spec, fold))
+    assert predict("old", data, *rest, "p")[0] == 0
+    for name in files(tmp_path / "new"):
+        assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "p" / name).read_bytes()
+    path = network / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    said = refusal(predict("old", data, *rest, "q"))
+    assert f"the network of fold 2 of `nested` (run {network.name}) must be in `old/" in said
+    assert "but it is damaged" in said
+
+
+def test_a_damaged_network_is_refused_with_its_run(predict, study, tmp_path):
+    folder, bench, spec = study
+    data = folder.parent / "data" / "images"
+    shutil.copytree(folder, tmp_path / "copy")
+    key = bench.key(spec, 1)
+    path = _network(tmp_path / "copy", key) / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    said = refusal(predict("copy", data, "--arm", "nested", "--out", "p"))
+    assert f"the network of fold 2 of `nested` (run {key.id}) must be in `copy/weights/" in said
+    assert "but a file in it has changed; copy it there, or run the study" in said
+    assert not (tmp_path / "p").exists()
+
+
+def test_networks_in_a_bucket_are_those_in_the_folder(study):
+    folder, bench, spec = study
+    keys = [bench.key(spec, fold) for fold in (0, 1)]
+    with serving_s3():
+        away = Artifacts(f"s3://{BUCKET}/study")
+        fs, root = fsspec.core.url_to_fs(away.url)
+        fs.put(f"{folder / 'weights'}", f"{root}/weights", recursive=True)
+        asked = {"arm": "nested", "fold": None, "head": None, "device": "cpu"}
+        here = choose(folder, **asked)
+        there = choose(folder, **asked, artifacts=away)
+        assert len(there.members) == 2
+        for (ours, fed), (theirs, same) in zip(here.members, there.members, strict=True):
+            assert fed == same
+            pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+            assert all(torch.equal(a, b) for a, b in pairs)
+        away.remove_network(_network(folder, keys[1]).name)
+        with pytest.raises(UserError, match=rf"fold 2 of `nested` .* `s3://{BUCKET}/study/weights"):
+            choose(folder, **asked, artifacts=away)
 
 
 def test_a_pruned_head_predicts_what_that_head_says(predict, study, tmp_path):

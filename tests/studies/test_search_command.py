@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 from statistics import fmean
 
+import fsspec
 import pytest
+from buckets import BUCKET, serving_s3
 from typer.testing import CliRunner
 
+from studies._search_folder import export_winner
 from studies.cli import app, main
+from unetpp.artifacts import Artifacts
 from unetpp.errors import UserError
 from unetpp.searches import SearchLedger, SearchManifest, SearchResult, TrialRecord
 from unetpp.store import RecordStore
@@ -185,6 +189,26 @@ def test_the_winner_is_exported_as_a_model_that_predicts(searched, tmp_path):
     assert (tmp_path / "winner" / "model.onnx").stat().st_size > 1000
     with pytest.raises(UserError, match="goes into a new folder"):
         run("search", "export", "winner", folder, "--out", folder)
+
+
+def test_the_winner_is_exported_from_a_bucket_and_not_when_its_network_is_lost(searched, tmp_path):
+    folder, _ = searched
+    export_winner(folder, tmp_path / "here", onnx=False)
+    with serving_s3():
+        away = Artifacts(f"s3://{BUCKET}/search")
+        fs, root = fsspec.core.url_to_fs(away.url)
+        fs.put(f"{folder / 'weights'}", f"{root}/weights", recursive=True)
+        export_winner(folder, tmp_path / "there", onnx=False, artifacts=away)
+        fs.rm(root, recursive=True)
+        with pytest.raises(
+            UserError, match=r"the network of the winner \(run \w+\) must be in s3:"
+        ):
+            export_winner(folder, tmp_path / "lost", onnx=False, artifacts=away)
+    names = {path.name for path in (tmp_path / "here").iterdir()}
+    assert names == {"README.md", "config.json", "data.json", "model.safetensors"}
+    for name in names:
+        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "there"]
 
 
 def test_a_dry_run_tells_the_space_and_the_cost_and_leaves_nothing(tmp_path):

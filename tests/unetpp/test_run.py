@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,14 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from buckets import BUCKET, serving_s3
+from old_folders import forget_hash
 from slots import FileSlot, MemorySlot
 from tiny_study import store_in, tiny_bench, tiny_spec
 
 import unetpp.run
 import unetpp.training.loop
+from unetpp.artifacts import Artifacts
 from unetpp.records import ScoredCases
 from unetpp.run import OBSERVED, held_out_of, is_done, load_run, predict_case, run_fold, seed_of
 from unetpp.store import RowKind
@@ -212,6 +216,159 @@ def test_the_held_out_cases_of_a_run_are_those_that_were_scored(tmp_path):
     }
     again = score_cases(model, feed, threshold=threshold)
     assert sorted(again.counts, key=lambda c: (c.case, c.output)) == store.cases(record.key)
+
+
+# --- networks that are lost
+
+
+def _network(bench, record) -> Path:
+    return Path(bench.artifacts.where(record.weights))
+
+
+def _count_trainings(monkeypatch) -> list[int]:
+    trained, before = [], unetpp.run.train
+
+    def count(*args, **kwargs):
+        trained.append(1)
+        return before(*args, **kwargs)
+
+    monkeypatch.setattr(unetpp.run, "train", count)
+    return trained
+
+
+def _shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda network: shutil.rmtree(network), "there is none"),
+        (lambda network: (network / "data.json").unlink(), "`data.json` in it cannot be read"),
+        (lambda network: _shorten(network / "model.safetensors"), "`model.safetensors` in it has"),
+    ],
+)
+def test_a_lost_network_is_trained_again_and_is_there_afterwards(
+    tmp_path, monkeypatch, harm, reason
+):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    record = run_fold(bench, spec, 1, store)
+    expected = load_run(bench, spec, 1, store).state_dict()
+    harm(_network(bench, record))
+    trained = _count_trainings(monkeypatch)
+    with pytest.warns(UserWarning, match=f"fold 2.*must be in .*, but {reason}") as said:
+        model, feed, _ = held_out_of(bench, spec, 1, store)
+    assert [record.key.id in f"{one.message}" for one in said] == [True]
+    assert not model.training
+    found = model.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    again = score_cases(model, feed, threshold=0.5)
+    assert sorted(again.counts, key=lambda c: (c.case, c.output)) == store.cases(record.key)
+    # It is whole again, under the same name, and the record is as it was.
+    assert store.run(record.key) == record
+    load_run(bench, spec, 1, store)
+    assert trained == [1]
+
+
+def test_a_lost_network_that_comes_out_otherwise_is_told_and_noted(tmp_path, monkeypatch):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    record = run_fold(bench, spec, 0, store)
+    cases = store.cases(record.key)
+    shutil.rmtree(_network(bench, record))
+    # As another machine would: other bits.
+    monkeypatch.setattr(unetpp.run, "seed_of", lambda *_: 5)
+    trained = _count_trainings(monkeypatch)
+    with pytest.warns(UserWarning, match="trained again") as said:
+        model = load_run(bench, spec, 0, store)
+    first, second = (f"{one.message}" for one in said)
+    assert "there is none, or none that is whole; it is trained again" in first
+    assert f"run {record.key.id} was trained again and came out otherwise" in second
+    assert "its scores stay those of the record, its network is the new one" in second
+    noted = store.run(record.key)
+    assert noted is not None
+    assert noted.weights != record.weights
+    assert noted.retrained_at
+    same = replace(noted, weights=record.weights, weights_sha256=record.weights_sha256)
+    assert replace(same, retrained_at="") == record
+    assert store.cases(record.key) == cases
+    # What was noted is found from then on.
+    ours, theirs = model.state_dict(), load_run(bench, spec, 0, store).state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert trained == [1]
+
+
+def test_a_run_from_before_there_were_hashes_is_read_and_trained_again_if_lost(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    key = run_fold(bench, spec, 0, store).key
+    expected = load_run(bench, spec, 0, store).state_dict()
+    network = forget_hash(tmp_path, store, key)
+    old = store.run(key)
+    assert old is not None
+    assert (old.weights, old.network) == ("", (key.id, ""))
+    found = load_run(bench, spec, 0, store).state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    _shorten(network / "model.safetensors")
+    with pytest.warns(UserWarning, match="it is damaged .*it is trained again"):
+        found = load_run(bench, spec, 0, store).state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    mended = store.run(key)
+    assert mended is not None
+    assert mended.weights.startswith(key.id)
+    assert mended.retrained_at == ""
+    load_run(bench, spec, 0, store)
+
+
+def test_a_late_run_that_came_out_otherwise_leaves_no_weights(tmp_path, monkeypatch):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    other = store_in(tmp_path / "other")
+    before = unetpp.run.score_cases
+
+    def overtaken(*args, **kwargs):
+        """While this run is scored, another process finishes the same one."""
+        monkeypatch.setattr(unetpp.run, "score_cases", before)
+        monkeypatch.setattr(unetpp.run, "seed_of", lambda *_: 5)
+        run_fold(bench, spec, 0, other)
+        record = other.run(bench.key(spec, 0))
+        assert record is not None
+        store.add_run(record, ScoredCases(counts=()))
+        return before(*args, **kwargs)
+
+    monkeypatch.setattr(unetpp.run, "score_cases", overtaken)
+    record = run_fold(bench, spec, 0, store)
+    assert record == store.run(record.key) == other.run(record.key)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [record.weights]
+    load_run(bench, spec, 0, store)
+
+
+def test_a_late_run_with_the_same_bits_leaves_the_weights(tmp_path, monkeypatch):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    before = store.add_run
+
+    def twice(*args):
+        before(*args)
+        before(*args)
+
+    monkeypatch.setattr(store, "add_run", twice)
+    run_fold(bench, spec, 0, store)
+    load_run(bench, spec, 0, store)
+
+
+def test_a_run_whose_weights_go_to_a_bucket_is_the_same_run(tmp_path):
+    bench, spec, store = tiny_bench(tmp_path), tiny_spec(), store_in(tmp_path)
+    record = run_fold(bench, spec, 0, store)
+    with serving_s3():
+        away = replace(bench, artifacts=Artifacts(f"s3://{BUCKET}/study"))
+        other = store_in(tmp_path / "other")
+        found = run_fold(away, spec, 0, other)
+        assert found.network == record.network
+        ours = load_run(bench, spec, 0, store).state_dict()
+        theirs = load_run(away, spec, 0, other).state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        away.artifacts.remove_network(found.weights)
+        with pytest.warns(UserWarning, match=rf"must be in s3://{BUCKET}/study/weights/.*again"):
+            load_run(away, spec, 0, other)
+        load_run(away, spec, 0, other)
+    assert not (tmp_path / "other" / "weights").exists()
 
 
 # --- interrupted and taken up

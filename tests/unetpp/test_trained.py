@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +30,7 @@ from unetpp.data.resizing import resize_image
 from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
 from unetpp.models.unetpp import UNetPlusPlus
-from unetpp.recipe import Normalisation
+from unetpp.recipe import Normalisation, TrainRecipe
 from unetpp.run import predict_case, run_fold
 from unetpp.trained import FedAs, load_recorded, load_trained, predict_raw, save_trained
 
@@ -84,6 +88,44 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, model, changes):
         "net",
     ]
     assert 'from_pretrained("net")' in (tmp_path / "net" / "README.md").read_text()
+
+
+def test_two_saves_of_a_network_have_the_same_bytes(tmp_path):
+    model, labels = level_network((0.2, 0.6), labels=THREE), THREE
+    for place in ("a", "b"):
+        folder = tmp_path / place / "net"
+        folder.parent.mkdir()
+        save_trained(model, fed_plainly(model, labels=labels), folder, recipe=TrainRecipe(epochs=1))
+    names = sorted(path.name for path in (tmp_path / "a" / "net").iterdir())
+    assert len(names) == 4
+    for name in names:
+        one, other = ((tmp_path / place / "net" / name).read_bytes() for place in ("a", "b"))
+        assert one == other
+
+
+def test_a_disk_that_is_full_of_weights_is_an_error_of_the_system(tmp_path):
+    """Whoever stores the folder makes a sentence of it."""
+    code = """
+import resource, signal, sys
+from level_network import level_network
+from unetpp.models.pretrained import save_pretrained
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+try:
+    save_pretrained(level_network(), sys.argv[1])
+except OSError as error:
+    print(error.errno)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"{tmp_path / 'net'}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert int(done.stdout) == errno.EFBIG
+    assert list((tmp_path / "net").iterdir()) == []
 
 
 @given(numbers=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2))
