@@ -75,6 +75,8 @@ def choose(
                 f"`--arm` and `--fold` choose from a study's folder, but `{place}` is one model; "
                 "leave them out"
             )
+        if artifacts is not None:
+            warnings.warn(f"`--artifacts` is ignored, as `{place}` is one model", stacklevel=2)
         loaded, text, trained_on = [load_trained(place)], f"the network of `{place}`", None
     else:
         raise UserError(
@@ -169,8 +171,8 @@ def _load(artifacts: Artifacts, record: RunRecord, arm: str) -> Member:
     except ArtifactLostError as error:
         raise UserError(
             f"the network of fold {record.key.fold + 1} of `{arm}` (run {record.key.id}) must be in "
-            f"`{error.where}` as it was written, but {error.reason}; copy it there, or run the "
-            "study with this version in a new folder"
+            f"`{error.where}` as it was written, but {error.reason}; copy it there, name its place "
+            "with --artifacts, or run the study with this version in a new folder"
         ) from error
 
 

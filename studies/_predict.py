@@ -16,6 +16,7 @@ from studies._images_given import Given, given_images
 from studies._mask_files import TABLE, Target, check_out, plan_targets, write_target
 from studies._model_choice import Chosen, choose
 from studies._progress import Reporter
+from unetpp.artifacts import Artifacts
 from unetpp.data.cases import RawCase
 from unetpp.data.findings import BadFileError
 from unetpp.data.labels import Labels
@@ -46,6 +47,7 @@ class Asked:
     device: str | None = None
     store: str | None = None
     overwrite: bool = False
+    artifacts: str | None = None
 
 
 def predict_command(asked: Asked, reporter: Reporter) -> str:
@@ -64,6 +66,7 @@ def predict_command(asked: Asked, reporter: Reporter) -> str:
         head=asked.head,
         device=device,
         store=asked.store,
+        artifacts=None if asked.artifacts is None else Artifacts(asked.artifacts),
     )
     given = given_images(
         asked.images, chosen.fed_as, layout=asked.layout, slice_axis=asked.slice_axis

@@ -257,12 +257,16 @@ def export(
         bool, typer.Option("--onnx", help="Also as model.onnx; needs the extra onnx.")
     ] = False,
     store: Store = None,
+    artifacts: Place = None,
 ) -> None:
     """Write the winner with its weights as a folder for `unetpp predict` and `from_pretrained`."""
     from studies._search_folder import export_winner
 
     assert what == "winner"
-    typer.echo(export_winner(folder, out or folder / "winner", onnx=onnx, store=store))
+    text = export_winner(
+        folder, out or folder / "winner", onnx=onnx, store=store, artifacts=artifacts
+    )
+    typer.echo(text)
 
 
 def _run(options: SearchOptions) -> None:

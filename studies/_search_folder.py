@@ -66,7 +66,7 @@ def export_winner(
     out: Path,
     *,
     onnx: bool,
-    artifacts: Artifacts | None = None,
+    artifacts: str | None = None,
     store: str | None = None,
 ) -> str:
     """Write the winner's network with its weights; what was written, in words.
@@ -78,7 +78,7 @@ def export_winner(
         folder: of the search.
         out: a new folder, or one of an earlier export.
         onnx: add model.onnx.
-        artifacts: of the search; None for its folder.
+        artifacts: of the search, where its place is now another than it was.
         store: URL of the database that holds its records, in place of its file.
 
     Raises:
@@ -98,9 +98,8 @@ def export_winner(
         )
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    _copy_network(
-        artifacts or Artifacts(f"{folder}"), _record(folder, key, store), partial, onnx=onnx
-    )
+    place = artifacts or SearchOptions.from_json(manifest.options).artifacts or f"{folder}"
+    _copy_network(Artifacts(place), _record(folder, key, store), partial, onnx=onnx)
     if out.exists():
         shutil.rmtree(out)
     partial.replace(out)
@@ -135,8 +134,7 @@ def _copy_network(artifacts: Artifacts, record: RunRecord, target: Path, *, onnx
     except ArtifactLostError as error:
         raise UserError(
             f"the network of the winner (run {record.key.id}) must be in {error.where} as it was "
-            f"written, but {error.reason}; copy it there, or take it from the machine that "
-            "trained it"
+            f"written, but {error.reason}; copy it there, or name its place with --artifacts"
         ) from error
     if onnx:
         export_onnx(model.eval(), target / "model.onnx")

@@ -425,6 +425,7 @@ def predict(
     ] = None,
     layout: Layout = None,
     slices: Slices = None,
+    artifacts: Place = None,
     device: Device = None,
     store: Store = None,
     overwrite: Annotated[
@@ -449,7 +450,7 @@ def predict(
 
     asked = Asked(
         model=model, images=images, out=out, arm=arm, fold=fold, head=head, layout=layout,
-        slice_axis=slices, device=device, store=store, overwrite=overwrite,
+        slice_axis=slices, device=device, store=store, overwrite=overwrite, artifacts=artifacts,
     )  # fmt: skip
     typer.echo(predict_command(asked, Reporter(Console(stderr=True))))
 

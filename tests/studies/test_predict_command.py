@@ -246,11 +246,11 @@ def test_a_damaged_network_is_refused_with_its_run(predict, study, tmp_path):
     path.write_bytes(content)
     said = refusal(predict("copy", data, "--arm", "nested", "--out", "p"))
     assert f"the network of fold 2 of `nested` (run {key.id}) must be in `copy/weights/" in said
-    assert "but a file in it has changed; copy it there, or run the study" in said
+    assert "but a file in it has changed; copy it there, name its place with --artifacts" in said
     assert not (tmp_path / "p").exists()
 
 
-def test_networks_in_a_bucket_are_those_in_the_folder(study):
+def test_networks_in_a_bucket_are_those_in_the_folder(predict, study, tmp_path):
     folder, bench, spec = study
     keys = [bench.key(spec, fold) for fold in (0, 1)]
     with serving_s3():
@@ -265,6 +265,14 @@ def test_networks_in_a_bucket_are_those_in_the_folder(study):
             assert fed == same
             pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
             assert all(torch.equal(a, b) for a, b in pairs)
+        command = [folder, folder.parent / "data" / "images", "--arm", "nested", "--out"]
+        assert predict(*command, "here")[0] == 0
+        assert predict(*command, "there", "--artifacts", away.url)[0] == 0
+        for name in files(tmp_path / "here"):
+            here, there = ((tmp_path / place / name).read_bytes() for place in ("here", "there"))
+            assert here == there
+        one = [_network(folder, keys[0]), *command[1:2], "--out", "one", "--artifacts", away.url]
+        assert "`--artifacts` is ignored" in predict(*one)[2]
         away.remove_network(_network(folder, keys[1]).name)
         with pytest.raises(UserError, match=rf"fold 2 of `nested` .* `s3://{BUCKET}/study/weights"):
             choose(folder, **asked, artifacts=away)

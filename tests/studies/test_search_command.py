@@ -198,12 +198,12 @@ def test_the_winner_is_exported_from_a_bucket_and_not_when_its_network_is_lost(s
         away = Artifacts(f"s3://{BUCKET}/search")
         fs, root = fsspec.core.url_to_fs(away.url)
         fs.put(f"{folder / 'weights'}", f"{root}/weights", recursive=True)
-        export_winner(folder, tmp_path / "there", onnx=False, artifacts=away)
+        export_winner(folder, tmp_path / "there", onnx=False, artifacts=away.url)
         fs.rm(root, recursive=True)
         with pytest.raises(
             UserError, match=r"the network of the winner \(run \w+\) must be in s3:"
         ):
-            export_winner(folder, tmp_path / "lost", onnx=False, artifacts=away)
+            export_winner(folder, tmp_path / "lost", onnx=False, artifacts=away.url)
     names = {path.name for path in (tmp_path / "here").iterdir()}
     assert names == {"README.md", "config.json", "data.json", "model.safetensors"}
     for name in names:

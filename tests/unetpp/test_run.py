@@ -327,7 +327,7 @@ def test_a_late_run_that_came_out_otherwise_leaves_no_weights(tmp_path, monkeypa
         """While this run is scored, another process finishes the same one."""
         monkeypatch.setattr(unetpp.run, "score_cases", before)
         monkeypatch.setattr(unetpp.run, "seed_of", lambda *_: 5)
-        run_fold(bench, spec, 0, other)
+        run_fold(bench, spec, 0, other, checkpoint=MemorySlot())
         record = other.run(bench.key(spec, 0))
         assert record is not None
         store.add_run(record, ScoredCases(counts=()))
@@ -349,7 +349,8 @@ def test_a_late_run_with_the_same_bits_leaves_the_weights(tmp_path, monkeypatch)
         before(*args)
 
     monkeypatch.setattr(store, "add_run", twice)
-    run_fold(bench, spec, 0, store)
+    record = run_fold(bench, spec, 0, store)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [record.weights]
     load_run(bench, spec, 0, store)
 
 
