@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import random
 import sqlite3
 import time
@@ -84,6 +85,7 @@ def open_engine(url: str) -> sa.Engine:
     parsed = check_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = sa.create_engine(parsed)
+        event.listen(engine, "do_connect", _open_as_allowed)
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     try:
@@ -141,7 +143,7 @@ def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
     # Not `create_all`, which looks first: two processes may open a new store at once.
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))
+            lock_tables(connection)
         for table in tables:
             connection.execute(CreateTable(table, if_not_exists=True))
 
@@ -160,6 +162,24 @@ def holds_table(url: str, name: str) -> bool:
         return wait_for(engine, lambda: sa.inspect(engine).has_table(name))
     finally:
         engine.dispose()
+
+
+def lock_tables(connection: sa.Connection) -> None:
+    """Until the end of this transaction in PostgreSQL, nobody else makes tables."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))
+
+
+def place_of(engine: sa.Engine) -> str:
+    """A database as sentences name it: the file, or the URL, which holds no password."""
+    if engine.dialect.name == "sqlite":
+        return engine.url.database or "the store in memory"
+    return f"{engine.url}"
+
+
+def cannot_write(engine: sa.Engine) -> bool:
+    """Whether it is a SQLite file that this process may only read."""
+    file = engine.url.database
+    return engine.dialect.name == "sqlite" and file is not None and _may_only_read(Path(file))
 
 
 def patient(
@@ -207,6 +227,10 @@ def wait_for(
                     f"a store must have room to write, but {engine.url} has none left "
                     f"({_first_line(error)}); make room, then the same command goes on"
                 ) from raised
+            mendable = _MENDABLE.get(_sqlite_name(error))
+            if mendable is not None:
+                law, but, way_out = mendable
+                raise PlaceError(f"{law}, but {place_of(engine)} {but}; {way_out}") from raised
             if _is_turned_away(error):
                 raise PlaceError(
                     f"a store must be a database that lets this user in, but {engine.url} does "
@@ -261,6 +285,31 @@ def _is_full(error: DBAPIError) -> bool:
     )
 
 
+# What SQLite answers about the file, by the first two words of its error's name.
+_MENDABLE = {
+    "SQLITE_CORRUPT": (
+        "a store is a sound SQLite file",
+        "is damaged",
+        "take a backup of it, or save what there is by `sqlite3 FILE .recover`",
+    ),
+    "SQLITE_READONLY": (
+        "a store is written to",
+        "can only be read",
+        "copy its folder to where you may write, and use the copy",
+    ),
+    "SQLITE_CANTOPEN": (
+        "a store is a file in a folder that is there and may be written",
+        "cannot be opened",
+        "mend the path or its rights, or copy its folder to where you may write",
+    ),
+}
+
+
+def _sqlite_name(error: DBAPIError) -> str:
+    name: str = getattr(error.orig, "sqlite_errorname", "")
+    return "_".join(name.split("_")[:2])
+
+
 def _will_pass(engine: sa.Engine, error: DBAPIError) -> bool:
     """Whether the same transaction may succeed later. SQLite waits by itself."""
     if engine.dialect.name == "sqlite":
@@ -283,12 +332,35 @@ def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0][:200]
 
 
+def _open_as_allowed(
+    _dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Open a file that may only be read without the write-ahead log, which needs writing."""
+    file = Path(arguments[0])
+    if not _may_only_read(file):
+        return
+    # Without a log beside it nobody has it open, and it holds all that was written.
+    log = file.with_name(f"{file.name}-wal")
+    how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+    arguments[0], options["uri"] = f"{file.resolve().as_uri()}?{how}", True
+
+
+def _may_only_read(file: Path) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return file.is_file() and not (
+        os.access(file, os.W_OK, effective_ids=effective)
+        and os.access(file.parent, os.W_OK, effective_ids=effective)
+    )
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # A reader (a report, a dashboard) must not make the writer fail: write-ahead log, and wait.
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={round(1000 * PATIENCE_S)}")
     guard(connection)
-    _use_write_ahead_log(cursor)
+    [(_, _, file)] = cursor.execute("PRAGMA database_list").fetchall()
+    if not _may_only_read(Path(file)):
+        _use_write_ahead_log(cursor)
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
@@ -303,7 +375,8 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            stays = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+            if stays or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

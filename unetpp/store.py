@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import VARCHAR
 from sqlalchemy.exc import IntegrityError
 
-from unetpp.database import check_url, holds_table, make_tables, open_engine, patient
+from unetpp.database import check_url, holds_table, open_engine, patient
 from unetpp.errors import UserError
 from unetpp.records import (
     CaseCounts,
@@ -36,6 +36,7 @@ from unetpp.records import (
     StudyManifest,
     TraceEntry,
 )
+from unetpp.schema import open_schema
 
 _Row = CaseCounts | CaseSurface | CaseObjects | EdgeCounts | TraceEntry
 
@@ -182,20 +183,22 @@ class RecordStore:
 
     Args:
         url: `sqlite:////path/records.sqlite` or `postgresql+psycopg://user@host/database`, see
-            `unetpp.database`; tables are made where they are missing.
+            `unetpp.database`; tables are made where they are missing, and a store of an earlier
+            version is copied and migrated with a warning, see `unetpp.schema`.
 
     Raises:
-        UserError: on another URL, or a database that does not answer; so do all methods.
+        UserError: on another URL, a newer store, or a database that does not answer; so do all
+            methods.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._engine = open_engine(url)
-        self._make_tables()
+        self._open_schema()
 
     @patient
-    def _make_tables(self) -> None:
-        make_tables(self._engine, _METADATA.sorted_tables)
+    def _open_schema(self) -> None:
+        open_schema(self._engine, _METADATA.sorted_tables)
 
     @staticmethod
     def open_folder(folder: Path, *, must_exist: bool = False) -> RecordStore:
