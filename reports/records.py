@@ -6,10 +6,10 @@ nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,8 @@ _CURVE_COLUMNS = [
     "arm", "fold", "seed", "epoch", "train_loss", "held_out_loss", "held_out_dice", "seconds",
 ]  # fmt: skip
 _LATENCY_COLUMNS = list(LatencyRecord.__dataclass_fields__)
+# Runs that are asked for at once: few questions to a far database, and few plain rows in memory.
+AT_A_TIME = 8
 # Texts that repeat in very many rows.
 _REPEATED = ("arm", "case", "group", "output", "edge", "quantity", "place", "unit")
 
@@ -299,12 +301,20 @@ def _missing(
     return tuple(run for run in promised if run not in done)
 
 
+def _with_rows(
+    store: RecordStore, kind: RowKind, records: Sequence[_ArmRun]
+) -> Iterator[tuple[ArmEntry, RunRecord, list[tuple[Any, ...]]]]:
+    for start in range(0, len(records), AT_A_TIME):
+        few = records[start : start + AT_A_TIME]
+        found = store.rows_of(kind, [record.key for _, record in few])
+        yield from ((arm, record, found[record.key.id]) for arm, record in few)
+
+
 def _rows(store: RecordStore, kind: RowKind, records: Sequence[_ArmRun]) -> pd.DataFrame:
     """Rows of one kind of all runs; texts that repeat are categories, so that millions fit."""
     names = row_fields(kind)
     frames: list[pd.DataFrame] = []
-    for arm, record in records:
-        rows = store.rows(kind, record.key)
+    for arm, record, rows in _with_rows(store, kind, records):
         if rows:
             frame = pd.DataFrame.from_records(rows, columns=names)
             check_rows(kind, frame)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
 from reports.record_laws import check_counts, check_search, readable
-from reports.records import machine_line
+from reports.records import AT_A_TIME, machine_line
 from unetpp.errors import UserError
 from unetpp.foreign_sqlite import guard
 from unetpp.metrics.overlap import dice, iou
@@ -25,7 +26,7 @@ from unetpp.searches import (
     is_allowed,
     num_counted,
 )
-from unetpp.store import RecordStore
+from unetpp.store import RecordStore, row_fields
 
 _RUN_COLUMNS = [
     "part", "test", "number", "seed", "fold", "score", "seconds", "device", "num_threads",
@@ -163,11 +164,8 @@ def _load_search(folder: Path, search: str | None, url: str | None) -> SearchRec
         check_search(manifest, trials, result)
         runs: list[dict[str, object]] = []
         cases: list[dict[str, object]] = []
-        for place, key in _keys(manifest, trials, result):
-            record = store.run(key)
-            if record is None:
-                continue
-            scored = _scored(record, store.cases(key), manifest)
+        for place, record, counts in _finished(store, _keys(manifest, trials, result)):
+            scored = _scored(record, counts, manifest)
             runs.append(_run_row(place, record, scored))
             if place["part"] != "selection" or _is_winner(place, result):
                 cases += [{**place, **row} for row in scored]
@@ -301,6 +299,20 @@ def _keys(
                         numbers_version=manifest.numbers_version,
                     )
                     yield place, key
+
+
+def _finished(
+    store: RecordStore, promised: Iterable[tuple[dict[str, object], RunKey]]
+) -> Iterator[tuple[dict[str, object], RunRecord, list[CaseCounts]]]:
+    """Those of the runs that are there, with their places and cases."""
+    names, waiting = row_fields("cases"), iter(promised)
+    while few := list(islice(waiting, AT_A_TIME)):
+        keys = [key for _, key in few]
+        records, rows = store.runs_of(keys), store.rows_of("cases", keys)
+        for place, key in few:
+            if key.id in records:
+                counts = [CaseCounts(**dict(zip(names, r, strict=True))) for r in rows[key.id]]
+                yield place, records[key.id], counts
 
 
 def _is_winner(place: dict[str, object], result: SearchResult | None) -> bool:

@@ -348,6 +348,16 @@ class RecordStore:
         return frozenset(found)
 
     @patient
+    def runs_of(self, keys: Sequence[RunKey]) -> dict[str, RunRecord]:
+        """What `run` gives of each of a few keys, by their ids; without those that were not run."""
+        query = sa.select(_RUNS.c.id, _RUNS.c.record).where(_RUNS.c.id.in_([k.id for k in keys]))
+        with self._engine.connect() as connection:
+            return {
+                run_id: _RECORD_JSON.validate_json(text)
+                for run_id, text in connection.execute(query)
+            }
+
+    @patient
     def runs(
         self,
         *,
@@ -385,20 +395,27 @@ class RecordStore:
         with self._engine.connect() as connection:
             return [CaseCounts(**row) for row in connection.execute(query).mappings()]
 
-    @patient
     def rows(self, kind: RowKind, key: RunKey) -> list[tuple[Any, ...]]:
         """What is stored of one run under `kind`, as plain tuples in the order of `row_fields`.
 
         For reports of very many rows; in the order of the primary key.
         """
+        return self.rows_of(kind, [key])[key.id]
+
+    @patient
+    def rows_of(self, kind: RowKind, keys: Sequence[RunKey]) -> dict[str, list[tuple[Any, ...]]]:
+        """What `rows` gives of each of a few runs, by their ids: one question to a far database."""
         table = _ROW_TABLES[kind]
         query = (
-            sa.select(*(table.c[name] for name in row_fields(kind)))
-            .where(table.c.run_id == key.id)
+            sa.select(table.c.run_id, *(table.c[name] for name in row_fields(kind)))
+            .where(table.c.run_id.in_([key.id for key in keys]))
             .order_by(*table.primary_key.columns)
         )
+        found: dict[str, list[tuple[Any, ...]]] = {key.id: [] for key in keys}
         with self._engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(query)]
+            for run_id, *values in connection.execute(query):
+                found[run_id].append(tuple(values))
+        return found
 
     @patient
     def traced(self, key: RunKey) -> frozenset[str]:

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from make_study import STUDY, make_manifest, make_study
+from sqlalchemy import event
 
 from reports.records import (
     StudyRecords,
@@ -126,3 +128,20 @@ def test_texts_that_repeat_are_categories_and_rows_are_marked_as_judged(
     judged = study.cases[study.cases["judged"]]
     assert set(judged["output"]) == {"L4"}
     assert len(judged) == 6 * 41
+
+
+def test_a_report_asks_the_store_a_few_questions_for_many_runs(folder: Path) -> None:
+    asked: list[str] = []
+
+    def note(*call: object) -> None:
+        asked.append(f"{call[2]}")
+
+    event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        study = load_study(folder)
+    finally:
+        event.remove(sa.Engine, "before_cursor_execute", note)
+    assert len(study.runs) == 30
+    # Five kinds of rows, four times each, as there are 30 runs and eight are asked for at once.
+    assert sum(" IN (" in text for text in asked) <= 5 * 4 + 1
+    assert len(asked) < 40
