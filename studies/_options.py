@@ -123,17 +123,6 @@ Workers = Annotated[
         "`unetpp worker` on others.",
     ),
 ]
-SharedStore = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        envvar="UNETPP_STORE",
-        help="Where records are kept: sqlite:///FILE or postgresql+psycopg://USER@HOST/DB, which "
-        "machines share; its password is taken from PGPASSWORD or ~/.pgpass. Default: "
-        "records.sqlite in --out.",
-    ),
-]
 Place = Annotated[
     str | None,
     typer.Option(

@@ -32,7 +32,6 @@ from studies._options import (
     Place,
     Repeats,
     Seed,
-    SharedStore,
     Size,
     SkipEmpty,
     Slices,
@@ -166,7 +165,7 @@ def search(
     device: Device = None,
     bf16: Bf16 = True,
     workers: Workers = 1,
-    store: SharedStore = None,
+    store: Store = None,
     artifacts: Place = None,
 ) -> None:
     """Search, or go on with a search, and write its report.
@@ -217,6 +216,7 @@ def resume(
     ] = None,
     device: Device = None,
     store: Store = None,
+    artifacts: Place = None,
 ) -> None:
     """Go on with a search that was interrupted, or give it a larger budget."""
     from studies._search_folder import options_of
@@ -226,8 +226,9 @@ def resume(
         replace(
             kept,
             out=f"{folder.resolve()}",
-            # Never the one that was kept: whoever made the folder would choose the server.
+            # Never those that were kept: whoever made the folder would choose the server.
             store=store,
+            artifacts=artifacts,
             budget=kept.budget if budget is None else budget,
             workers=kept.workers if workers is None else workers,
             device=kept.device if device is None else device,

@@ -38,7 +38,6 @@ from studies._options import (
     Repeats,
     Seed,
     Seeds,
-    SharedStore,
     Size,
     SkipEmpty,
     Slices,
@@ -171,7 +170,7 @@ def run(
     device: Device = None,
     bf16: Bf16 = True,
     workers: Workers = 1,
-    store: SharedStore = None,
+    store: Store = None,
     artifacts: Place = None,
 ) -> None:
     """Run a study, or go on with one, and write its report."""

@@ -126,8 +126,7 @@ def test_a_search_by_workers_has_its_budget_and_a_winner(url, tmp_path):
         driver = stack.enter_context(started(*search, "--store", url, "--workers", 0))
         wait_until(lambda: studies_in(url) == ["search"])
         workers = [
-            stack.enter_context(started("worker", "--store", url, "--threads", 1))
-            for _ in range(2)
+            stack.enter_context(started("worker", "--store", url, "--threads", 1)) for _ in range(2)
         ]
         said = [ended(process) for process in (driver, *workers)]
     assert [code for code, _ in said] == [0, 0, 0], said
