@@ -194,7 +194,11 @@ class RecordStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self._engine = open_engine(url)
-        self._open_schema()
+        try:
+            self._open_schema()
+        except BaseException:
+            self.close()
+            raise
 
     @patient
     def _open_schema(self) -> None:
