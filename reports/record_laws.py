@@ -6,6 +6,7 @@ A database takes any value anywhere; what a report counts on is looked at once, 
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +73,7 @@ def readable(place: Path | str) -> Iterator[None]:
         raise
     except (
         *(SQLAlchemyError, ValidationError, ValueError, TypeError, KeyError, LookupError),
-        *(ArithmeticError, RecursionError),
+        *(ArithmeticError, RecursionError, sqlite3.Error),
     ) as error:
         again = "copy the folder again" if isinstance(place, Path) else "take a backup of it"
         raise UserError(

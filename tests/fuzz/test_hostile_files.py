@@ -23,6 +23,7 @@ from reports.overlay_file import Overlays, read_overlays, write_overlays
 from studies._predict import _write_table
 from studies._spec_call import interpret
 from studies.cli import main
+from unetpp.data.archives import unpack
 from unetpp.data.decoding import decode_picture
 from unetpp.data.findings import BadFileError
 from unetpp.data.layouts.stacks import num_pages
@@ -232,6 +233,17 @@ def test_slices_of_an_endless_volume_do_not_become_cases(tmp_path: Path) -> None
     path.write_bytes(header.binaryblock)
     with pytest.raises(BadFileError, match="65536 along an axis"):
         volume_shape(path)
+
+
+# --- archives
+
+
+def test_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(""), b"x")
+    with pytest.raises(BadFileError):
+        unpack(path, tmp_path / "to")
 
 
 # --- descriptions

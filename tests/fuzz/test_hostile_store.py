@@ -85,6 +85,16 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
         RecordStore.open_folder(tmp_path)
 
 
+@pytest.mark.timeout(20)
+def test_file_that_says_it_is_of_a_newer_sqlite(folder: Path) -> None:
+    path = _hostile(folder, "PRAGMA journal_mode=DELETE") / "records.sqlite"
+    content = bytearray(path.read_bytes())
+    content[18] = 0x40
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_study(folder)
+
+
 @pytest.mark.parametrize(
     ("typed", "noted"),
     [

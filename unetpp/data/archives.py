@@ -26,7 +26,7 @@ _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError),
     RuntimeError,  # encrypted, or compressed in a way that is not known
     *(FileExistsError, NotADirectoryError),  # two files of one name, or a file that is a folder too
-    *(ValueError, OverflowError, struct.error),  # places and sizes that no file has
+    *(ValueError, OverflowError, IndexError, struct.error),  # places, names, sizes that no file has
 )
 # A place before the start of the file; a name that no file can have.
 _NAMES_OR_PLACES = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)
