@@ -91,7 +91,7 @@ def test_file_that_says_it_is_of_a_newer_sqlite(folder: Path) -> None:
     content = bytearray(path.read_bytes())
     content[18] = 0x40
     path.write_bytes(content)
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="can only be read"):
         load_study(folder)
 
 
