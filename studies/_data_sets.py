@@ -30,6 +30,11 @@ def run_on_each(
         UserError: on bad input in any of the data sets, before anything is trained or written.
     """
     assert setting.data is not None
+    if setting.store is not None:
+        raise UserError(
+            f"a store holds the records of one data set, but --data is given {len(folders)} times "
+            "with a --store; run the study on each with a store of its own"
+        )
     settings = [
         replace(setting, data=replace(setting.data, folder=folder), out=out)
         for folder, out in zip(folders, study_folders(folders, setting.out), strict=True)

@@ -49,7 +49,7 @@ def map_top_path(ready: Prepared, store: RecordStore, folder: Path) -> FeatureMa
 
     None when no case has a score.
     """
-    chosen = choose_cases(load_study(folder, ready.study.name), num_cases=_CASES)
+    chosen = choose_cases(load_study(folder, ready.study.name, store=store.url), num_cases=_CASES)
     if not chosen:
         return None
     dataset = ready.bench.dataset

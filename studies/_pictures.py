@@ -24,7 +24,7 @@ def draw_overlays(ready: Prepared, store: RecordStore, folder: Path) -> Overlays
     None when no case has a score, because truth and prediction are empty everywhere.
     """
     bench = replace(ready.bench, seed=ready.manifest.seed)
-    chosen = choose_cases(load_study(folder, ready.study.name))
+    chosen = choose_cases(load_study(folder, ready.study.name, store=store.url))
     if not chosen:
         return None
     pictures = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -42,7 +43,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def url(server: Server, tmp_path: Path) -> str:
     """Of a database of its own."""
-    name = f"d{abs(hash(tmp_path)):x}"
+    name = f"d{hashlib.sha256(f'{tmp_path}'.encode()).hexdigest()[:16]}"
     engine = sa.create_engine(server.url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
