@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from studies._study import Placing
 from unetpp.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,6 +123,42 @@ Workers = Annotated[
         min=0,
         help="Workers that train at a time; on one machine they share the cores. 0 waits for "
         "`unetpp worker` on others.",
+    ),
+]
+EngineName = Annotated[
+    Literal["local", "ray", "slurm"],
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="Where workers are placed: local (this machine), ray (a Ray cluster) or slurm (jobs); "
+        "the last two share a --store in PostgreSQL.",
+    ),
+]
+CpusPerRun = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Cores and threads of each worker in Ray or Slurm."),
+]
+GpusPerRun = Annotated[
+    float,
+    typer.Option(
+        metavar="SHARE", min=0, help="GPUs of each worker in Ray or Slurm; in Ray 0.5 is a half."
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        envvar="RAY_ADDRESS",
+        help="HOST:PORT or ray://HOST:PORT of a running Ray cluster. Default: one is started on "
+        "this machine, for this machine alone.",
+    ),
+]
+SlurmOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm",
+        metavar="NAME=VALUE",
+        help="What sbatch is told, such as partition=gpu or time=60 (minutes); may be repeated.",
     ),
 ]
 Place = Annotated[
@@ -317,6 +355,37 @@ def embedded_side(text: str | None, default: int) -> int:
             "number of pixels, such as --size 64"
         )
     return sides[0]
+
+
+def placing_of(
+    engine: Literal["local", "ray", "slurm"],
+    *,
+    workers: int,
+    cpus_per_run: int,
+    gpus_per_run: float,
+    ray_address: str | None,
+    slurm: Sequence[str],
+) -> Placing:
+    """Who trains; warns of what has no effect."""
+    by_hand = {"--engine": engine != "local"} if workers == 0 else {}
+    if by_hand:
+        warn_ignored(by_hand, "with --workers 0 somebody else starts the workers")
+        engine = "local"
+    if engine == "local":
+        shares = {"--cpus-per-run": cpus_per_run != 1, "--gpus-per-run": gpus_per_run}
+        warn_ignored(shares, "they need --engine ray or slurm with --workers")
+    if engine != "ray" and ray_address != os.environ.get("RAY_ADDRESS"):
+        warn_ignored({"--ray-address": ray_address}, "it needs --engine ray")
+    if engine != "slurm":
+        warn_ignored({"--slurm": slurm}, "it needs --engine slurm")
+    return Placing(
+        engine=engine,
+        num_workers=workers,
+        cpus_per_run=cpus_per_run,
+        gpus_per_run=gpus_per_run,
+        address=ray_address if engine == "ray" else None,
+        slurm=tuple(slurm),
+    )
 
 
 def warn_ignored(options: Mapping[str, object], why: str) -> None:

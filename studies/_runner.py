@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import reports
 from nas.engines import Engine, run_all
 from nas.performance_estimation import mean_dice
 from nas.search_strategy import note_arms
 from nas.stopping import Stop, stopping_at_sigterm
-from nas.workers import FoldProgress, FoldTask
+from nas.workers import FoldProgress
 from studies._engines import engine_of
 from studies._evidence import take_evidence
 from studies._folder import alone_in, driving, invocation_of, now
 from studies._prepare import Prepared, keep_promise, open_store, prepare
 from studies._progress import Reporter, Tally
 from studies._study import Setting, Study
+from studies._tasks import tasks_of
 from unetpp.records import ArmEntry
 from unetpp.run import is_done
 from unetpp.store import RecordStore
@@ -36,8 +35,8 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
             keep_promise(store, ready, setting.out)
             number = store.begin_invocation(study.name, invocation_of(ready.bench.device))
             if study.trains:
-                with stopping_at_sigterm() as stop:
-                    train_arms(ready, store, engine_of(setting, study.name), reporter, stop)
+                with stopping_at_sigterm() as stop, engine_of(setting, study.name) as engine:
+                    train_arms(ready, store, engine, reporter, stop)
                 take_evidence(ready, store, setting.out, reporter)
             store.finish_invocation(number, now())
         store.close()
@@ -75,18 +74,6 @@ def train_arms(
         name: mean_dice(spec, ready.bench, store, seeds=seeds) for name, spec in ready.specs.items()
     }
     note_arms(ready.study.name, scores, storage_url=store.url)
-
-
-def tasks_of(ready: Prepared) -> list[FoldTask]:
-    """All runs of a study, in the order in which they are begun."""
-    # One bench a seed, so that they are sent to another process once.
-    benches = [replace(ready.bench, seed=seed) for seed in ready.manifest.seeds]
-    return [
-        FoldTask(arm=arm, spec=spec, fold=fold, bench=bench)
-        for arm, spec in ready.specs.items()
-        for bench in benches
-        for fold in range(bench.folds.num_folds)
-    ]
 
 
 def _full_label(arm: ArmEntry) -> str:

@@ -51,8 +51,7 @@ def run_search(options: SearchOptions, console: Console) -> Searched:
     """
     reporter = Reporter(console)
     ready = prepare_search(options, reporter)
-    engine = engine_of(ready.setting, SEARCH)
-    with alone_in(ready.setting.out):
+    with alone_in(ready.setting.out), engine_of(ready.setting, SEARCH) as engine:
         store = open_store(ready.setting)
         with driving(store, SEARCH, reporter), stopping_at_sigterm() as stop:
             cost = _search(ready, store, engine, console, stop)

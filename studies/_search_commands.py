@@ -15,14 +15,17 @@ from studies._options import (
     Bf16,
     Cache,
     Classes,
+    CpusPerRun,
     Depth,
     Device,
     Encoder,
     EncoderRate,
     EncoderWeights,
+    EngineName,
     Epochs,
     Folds,
     Gap,
+    GpusPerRun,
     Group,
     Layout,
     LearningRate,
@@ -30,17 +33,20 @@ from studies._options import (
     Normalise,
     Patch,
     Place,
+    RayAddress,
     Repeats,
     Seed,
     Size,
     SkipEmpty,
     Slices,
+    SlurmOptions,
     Split,
     Store,
     Stratify,
     TestShare,
     Width,
     Workers,
+    placing_of,
 )
 
 if TYPE_CHECKING:
@@ -167,6 +173,11 @@ def search(
     workers: Workers = 1,
     store: Store = None,
     artifacts: Place = None,
+    engine: EngineName = "local",
+    cpus_per_run: CpusPerRun = 1,
+    gpus_per_run: GpusPerRun = 0.0,
+    ray_address: RayAddress = None,
+    slurm: SlurmOptions = None,
 ) -> None:
     """Search, or go on with a search, and write its report.
 
@@ -194,6 +205,10 @@ def search(
         stratify=stratify, cache=None if cache is None else f"{cache.resolve()}", split=split,
         folds=folds, repeats=repeats, gap=gap, device=device, bf16=bf16, workers=workers,
         store=store, artifacts=artifacts,
+        placing=placing_of(
+            engine, workers=workers, cpus_per_run=cpus_per_run, gpus_per_run=gpus_per_run,
+            ray_address=ray_address, slurm=slurm or (),
+        ),
     )  # fmt: skip
     if dry_run:
         from studies._search_dry_run import describe_search

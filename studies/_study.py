@@ -160,13 +160,14 @@ class Placing:
     Attributes:
         engine: "local": processes of this machine; "ray": tasks of a Ray cluster; "slurm": jobs.
         num_workers: that train at a time; 0 waits for those that somebody else starts.
-        gpus_per_run: of each worker in Ray, also a part of one.
+        cpus_per_run, gpus_per_run: of each worker in Ray or Slurm; in Ray also a part of a GPU.
         address: of the Ray cluster; None starts one on this machine.
         slurm: "name=value" each, as `sbatch` has them.
     """
 
     engine: Literal["local", "ray", "slurm"] = "local"
     num_workers: int = 1
+    cpus_per_run: int = 1
     gpus_per_run: float = 0.0
     address: str | None = None
     slurm: tuple[str, ...] = ()

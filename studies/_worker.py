@@ -21,12 +21,12 @@ from nas.workers import FoldProgress, FoldTask, refuse_failures, work_off
 from studies._catalog import find_study
 from studies._prepare import check_promise, prepare
 from studies._progress import Reporter
-from studies._runner import tasks_of
 from studies._search_decision import decide
 from studies._search_options import SearchOptions
 from studies._search_prepare import SEARCH, check_search_promise, prepare_search
 from studies._setting_json import setting_from_json
 from studies._study import Placing, Setting
+from studies._tasks import tasks_of
 from unetpp.errors import UserError
 from unetpp.searches import SearchLedger, describe
 from unetpp.store import RecordStore

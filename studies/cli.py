@@ -18,6 +18,7 @@ from studies._options import (
     Bf16,
     Cache,
     Classes,
+    CpusPerRun,
     DataSets,
     Depth,
     Device,
@@ -25,9 +26,11 @@ from studies._options import (
     EncoderRate,
     Encoders,
     EncoderWeights,
+    EngineName,
     Epochs,
     Folds,
     Gap,
+    GpusPerRun,
     Group,
     Layout,
     LearningRate,
@@ -35,12 +38,14 @@ from studies._options import (
     Normalise,
     Patch,
     Place,
+    RayAddress,
     Repeats,
     Seed,
     Seeds,
     Size,
     SkipEmpty,
     Slices,
+    SlurmOptions,
     Split,
     Store,
     Stratify,
@@ -51,6 +56,7 @@ from studies._options import (
     embedded_side,
     parse_patch,
     parse_sides,
+    placing_of,
     warn_ignored,
 )
 from studies._search_commands import SIGTERM_EXIT, search_app
@@ -172,6 +178,11 @@ def run(
     workers: Workers = 1,
     store: Store = None,
     artifacts: Place = None,
+    engine: EngineName = "local",
+    cpus_per_run: CpusPerRun = 1,
+    gpus_per_run: GpusPerRun = 0.0,
+    ray_address: RayAddress = None,
+    slurm: SlurmOptions = None,
 ) -> None:
     """Run a study, or go on with one, and write its report."""
     from rich.console import Console
@@ -180,7 +191,7 @@ def run(
     from studies._data_sets import run_on_each
     from studies._progress import Reporter
     from studies._runner import run_study
-    from studies._study import Placing, Setting
+    from studies._study import Setting
 
     chosen = find_study(study)
     data = data or []
@@ -202,7 +213,8 @@ def run(
         scale = replace(scale, size=embedded_side(size, scale.size))
     if not chosen.trains:
         ignored = {"--epochs": epochs, "--seeds": seeds, "--lr": lr != _LR,
-                   "--augment": augment != _AUGMENT, "--workers": workers != 1}  # fmt: skip
+                   "--augment": augment != _AUGMENT, "--workers": workers != 1,
+                   "--engine": engine != "local"}  # fmt: skip
         warn_ignored(ignored, f"{study} trains nothing")
     parts = [study, *(folder.resolve().name for folder in data), "quick" if quick else ""]
     setting = Setting(
@@ -224,7 +236,14 @@ def run(
         seed=seed,
         device=device,
         bf16=bf16,
-        placing=Placing(num_workers=workers),
+        placing=placing_of(
+            engine,
+            workers=workers,
+            cpus_per_run=cpus_per_run,
+            gpus_per_run=gpus_per_run,
+            ray_address=ray_address,
+            slurm=slurm or (),
+        ),
         store=store,
         artifacts=artifacts,
         out=out or Path("runs") / "-".join(filter(None, parts)),
