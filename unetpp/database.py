@@ -140,7 +140,13 @@ def _may_hold_password(url: sa.URL) -> bool:
 
 def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
     """Make the tables that are missing; several processes may do so at once."""
-    # Not `create_all`, which looks first: two processes may open a new store at once.
+    # Looked for first: who may only read needs no right to make what is there.
+    with engine.connect() as connection:
+        there = set(sa.inspect(connection).get_table_names())
+    tables = [table for table in tables if table.name not in there]
+    if not tables:
+        return
+    # Not `create_all`: another process may make them meanwhile.
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             lock_tables(connection)

@@ -42,7 +42,9 @@ def test_runs_of_a_store_that_had_no_boundaries_get_those_of_their_network(ready
     with store_in(tmp_path).engine.begin() as connection:
         for table in ("surfaces", "objects", "edges", "traces"):
             connection.execute(sa.text(f"DROP TABLE {table}"))
-    store = store_in(tmp_path)
+        connection.execute(sa.text("DROP TABLE schema_version"))
+    with pytest.warns(UserWarning, match="version"):
+        store = store_in(tmp_path)
     assert not any(store.has_boundaries(key) for key in keys)
     reporter = Reporter(Console(quiet=True))
     score_boundaries(ready, store, reporter)
