@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -17,10 +17,15 @@ class Stop:
 
     def __init__(self) -> None:
         self._asked = threading.Event()
+        self._also: list[Callable[[], None]] = []
 
     def ask(self) -> None:
         """Ask it to end."""
         self._asked.set()
+
+    def also(self, check: Callable[[], None]) -> None:
+        """Let `check` raise what `check` of this raises: another reason to end."""
+        self._also.append(check)
 
     def check(self) -> None:
         """Nothing, while nobody asked.
@@ -28,6 +33,8 @@ class Stop:
         Raises:
             PreemptedError: when the process was asked to end.
         """
+        for check in self._also:
+            check()
         if self._asked.is_set():
             raise PreemptedError("asked to end")
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import filelock
 
+from nas.stopping import Stop
 from studies._progress import Reporter
 from unetpp import provenance
-from unetpp.claims import Claims
+from unetpp.claims import ClaimLostError, Claims
 from unetpp.errors import UserError
 from unetpp.processes import Process, is_here
 from unetpp.records import Invocation
@@ -76,13 +77,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def driving(store: RecordStore, study: str, reporter: Reporter) -> Iterator[None]:
+def driving(store: RecordStore, study: str, reporter: Reporter, stop: Stop) -> Iterator[None]:
     """Keep other commands from driving the same study in the same store, from whatever machine.
 
     A command that was killed on another machine counts as dead after a lease; that is waited for.
 
     Raises:
-        UserError: when another command gives signs of life.
+        UserError: when another command gives signs of life; also from `stop.check`, in a command
+            that was halted so long that another has taken its place.
     """
     claims, item = Claims(store), f"driver-{study}"
     claims.forgive([item])
@@ -103,9 +105,15 @@ def driving(store: RecordStore, study: str, reporter: Reporter) -> Iterator[None
         time.sleep(_LOOK_S)
         waited += _LOOK_S
         claim = claims.claim_one([item])
-    with claims.renewed(claim):
+    with claims.renewed(claim) as renewal:
         try:
+            stop.also(renewal.check)
             yield
+        except ClaimLostError:
+            raise UserError(
+                f"one command at a time drives a study, but this one gave no sign of life for "
+                f"{claims.lease:g} s and another drives {study} now; wait for that one"
+            ) from None
         finally:
             claims.give_back(claim)
 

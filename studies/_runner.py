@@ -31,13 +31,14 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
     ready = prepare(study, setting, reporter)
     with alone_in(setting.out):
         store = open_store(setting)
-        with driving(store, study.name, reporter):
+        with stopping_at_sigterm() as stop, driving(store, study.name, reporter, stop):
             keep_promise(store, ready, setting.out)
             number = store.begin_invocation(study.name, invocation_of(ready.bench.device))
             if study.trains:
-                with stopping_at_sigterm() as stop, engine_of(setting, study.name) as engine:
+                with engine_of(setting, study.name) as engine:
                     train_arms(ready, store, engine, reporter, stop)
                 take_evidence(ready, store, setting.out, reporter)
+                stop.check()
             store.finish_invocation(number, now())
         store.close()
         return reports.build(setting.out, shown=study.name, store=setting.store)

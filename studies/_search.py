@@ -53,7 +53,7 @@ def run_search(options: SearchOptions, console: Console) -> Searched:
     ready = prepare_search(options, reporter)
     with alone_in(ready.setting.out), engine_of(ready.setting, SEARCH) as engine:
         store = open_store(ready.setting)
-        with driving(store, SEARCH, reporter), stopping_at_sigterm() as stop:
+        with stopping_at_sigterm() as stop, driving(store, SEARCH, reporter, stop):
             cost = _search(ready, store, engine, console, stop)
         store.close()
         report = reports.build_search(ready.setting.out, store=ready.setting.store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -161,8 +162,16 @@ def quiet_folder(setting: Setting) -> Path:
     if setting.store is None or setting.store.startswith("sqlite"):
         return setting.out
     place = hashlib.sha256(setting.store.encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"unetpp-{getpass.getuser()}" / place
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own = Path(tempfile.gettempdir()) / f"unetpp-{getpass.getuser()}"
+    own.mkdir(mode=0o700, exist_ok=True)
+    # Others may write there too, and could have made it first, with links to this user's files.
+    if own.is_symlink() or (hasattr(os, "getuid") and own.stat().st_uid != os.getuid()):
+        raise UserError(
+            f"locks of this machine lie in a folder of this user, but {own} is another's; remove "
+            "it, or set TMPDIR to a folder of your own"
+        )
+    folder = own / place
+    folder.mkdir(exist_ok=True)
     return folder
 
 
