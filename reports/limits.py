@@ -188,6 +188,27 @@ def _machines(study: StudyRecords) -> str:
     return f"Latencies are those of one machine ({named[0]}); other hardware may order the arms differently."
 
 
+def _trained_on(study: StudyRecords) -> str:
+    machines = sorted(map(str, study.runs["machine"].unique()))
+    if len(machines) < 2:
+        return ""
+    return (
+        f"Runs were trained on {len(machines)} kinds of machines ({'; '.join(machines)}), which round "
+        "differently: the same run would not come out the same to the last digits on another."
+    )
+
+
+def _retrained(study: StudyRecords) -> str:
+    number = int((study.runs["retrained_at"] != "").sum())
+    if not number:
+        return ""
+    return (
+        f"The trained networks of {number} of {len(study.runs)} runs were lost and came out otherwise "
+        "when they were trained again: pictures, feature maps and scores without single skips are "
+        "those of the new networks, all other scores of the first."
+    )
+
+
 def _precision(study: StudyRecords) -> str:
     precision = TrainRecipe.from_json(study.manifest.recipe).precision
     if precision == "fp32":
@@ -209,5 +230,7 @@ _CHECKS: tuple[Callable[[StudyRecords], str], ...] = (
     _widths,
     _imputed,
     _machines,
+    _trained_on,
+    _retrained,
     _precision,
 )

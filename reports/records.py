@@ -28,6 +28,7 @@ from unetpp.store import RecordStore, RowKind, row_fields
 _RUN_COLUMNS = [
     "arm", "label", "deep_supervision", "fold", "seed", "primary_output", "num_parameters",
     "macs", "seconds", "num_threads", "device", "machine", "versions", "revision", "started_at",
+    "retrained_at",
 ]  # fmt: skip
 _CURVE_COLUMNS = [
     "arm", "fold", "seed", "epoch", "train_loss", "held_out_loss", "held_out_dice", "seconds",

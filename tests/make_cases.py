@@ -77,7 +77,9 @@ def make_records(
         **({"num_seeds": int(cases["seed"].max()) + 1} | fields),
     )
     keys = cases[["arm", "fold", "seed"]].drop_duplicates()
-    runs = keys.assign(primary_output="L4", seconds=3600.0, revision="abc123")
+    runs = keys.assign(
+        primary_output="L4", seconds=3600.0, revision="abc123", machine="one", retrained_at=""
+    )
     frames: dict[str, Any] = {
         name: pd.DataFrame()
         for name in ("surfaces", "objects", "edges", "traces", "curves", "latencies")

@@ -123,3 +123,17 @@ def test_two_runs_are_few() -> None:
     rows = [row(arm, f"{k}", 0.5, fold=k % 2) for k in range(4) for arm in ("unet", "unetpp")]
     assert _says(make_records(rows), "Only 2 runs an arm")
     assert not _says(_study(), "Only")
+
+
+def test_machines_that_trained_are_counted_where_there_are_several(study: StudyRecords) -> None:
+    assert not _says(study, "kinds of machines")
+    runs = study.runs.copy()
+    runs.loc[runs.index[0], "machine"] = "another"
+    assert _says(replace(study, runs=runs), "2 kinds of machines (")
+
+
+def test_networks_that_came_out_otherwise_are_counted(study: StudyRecords) -> None:
+    assert not _says(study, "came out otherwise")
+    runs = study.runs.copy()
+    runs.loc[runs.index[:2], "retrained_at"] = "2026-11-29T08:00:00+00:00"
+    assert _says(replace(study, runs=runs), f"networks of 2 of {len(runs)} runs were lost")
