@@ -25,7 +25,7 @@ from studies._search_prepare import (
     prepare_search,
 )
 from studies._search_progress import SearchTally, cost_in_baselines, watching
-from unetpp.data.folds_file import folds_to_json
+from unetpp.data.folds_file import folds_to_json, write_folds
 from unetpp.searches import SearchLedger, TrialRecord, describe, macs_in_baselines
 from unetpp.store import RecordStore
 
@@ -67,6 +67,9 @@ def _search(
     reporter, ledger, workers = Reporter(console), SearchLedger(store), ready.options.workers
     manifest = keep_search_promise(ledger, ready)
     store.put_split(ready.bench.folds.hash, folds_to_json(ready.bench.folds))
+    # By this a worker knows the folder when it sees it.
+    if not (ready.setting.out / "folds.json").is_file():
+        write_folds(ready.bench.folds, ready.setting.out / "folds.json")
     start = store.begin_invocation(SEARCH, invocation_of(ready.bench.device))
     proposals = open_proposals(ready.work, store)
     tally = SearchTally(manifest, proposals.trials(), workers)

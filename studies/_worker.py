@@ -27,7 +27,9 @@ from studies._search_prepare import SEARCH, check_search_promise, prepare_search
 from studies._setting_json import setting_from_json
 from studies._study import Placing, Setting
 from studies._tasks import tasks_of
+from unetpp.data.folds_file import read_folds
 from unetpp.errors import UserError
+from unetpp.run import Bench
 from unetpp.searches import SearchLedger, describe
 from unetpp.store import RecordStore
 
@@ -111,8 +113,10 @@ def _work_on_study(
 ) -> None:
     kept = store.manifest(name)
     assert kept is not None
-    ready = prepare(find_study(name), _here(setting_from_json(kept.setting), call), reporter)
+    setting = _here(setting_from_json(kept.setting), call)
+    ready = prepare(find_study(name), setting, reporter)
     check_promise(kept, ready, call.store)
+    _check_place(ready.bench, setting)
     tasks = tasks_of(ready)
     _work_off(name, tasks, store, reporter, stop)
 
@@ -134,6 +138,7 @@ def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, st
     )
     ready = prepare_search(options, reporter)
     check_search_promise(kept, ready)
+    _check_place(ready.bench, ready.setting)
 
     def on_trial(event: TrialProgress) -> None:
         if event.trial.state != "running":
@@ -150,6 +155,22 @@ def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, st
         trials,
         lambda what, tasks: _work_off(f"search {what}", tasks, store, reporter, stop),
     )
+
+
+def _check_place(bench: Bench, setting: Setting) -> None:
+    """Refuse to put networks into a folder of this machine alone, where nobody would find them."""
+    folder = bench.artifacts.folder
+    if folder is None:
+        return
+    folds = folder / "folds.json"
+    is_shared = folder.is_dir()
+    if setting.artifacts is None:
+        is_shared = folds.is_file() and read_folds(folds).hash == bench.folds.hash
+    if not is_shared:
+        raise UserError(
+            f"a worker puts networks where the command finds them, but {folder} is not the study's "
+            "folder on this machine; mount it, name it with --out, or give --artifacts to both"
+        )
 
 
 def _here(setting: Setting, call: WorkerCall) -> Setting:

@@ -203,6 +203,9 @@ def test_a_worker_refuses_other_data(url, tmp_path):
         code, said = done_by("worker", "--store", url, "--data", folders[1])
         assert code == 2
         assert "content of the data" in said
+        code, said = done_by("worker", "--store", url, "--out", tmp_path / "elsewhere")
+        assert code == 2
+        assert "elsewhere is not the study's folder on this machine" in said
         code, said = done_by("worker", "--store", url, "--data", folders[0])
         assert code == 0, said
         code, said = ended(driver)
