@@ -78,7 +78,23 @@ def is_here(process: Process) -> bool:
 
 def is_dead(process: Process) -> bool:
     """Whether it is known to have ended; False when nobody here can know."""
-    return is_here(process) and _started(process.pid) != process.started
+    if not is_here(process):
+        return False
+    started = _started(process.pid)
+    if started is None and _is_of_others(process.pid):
+        return False
+    return started != process.started
+
+
+def _is_of_others(pid: int) -> bool:
+    """Whether another user's process has the number: /proc may not show those (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 @cache
