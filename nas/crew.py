@@ -35,7 +35,8 @@ def crew(work: Work, *, num_workers: int) -> Iterator[Callable[[], None]]:
         num_workers: processes; they share the threads of this one evenly.
 
     Yields:
-        A function that replaces those that died. It raises UserError with the sentence of one
+        A function that replaces those that died, and all of them when none is left and it is called
+        once more. It raises UserError with the sentence of one
         that ended with it, or when too many died.
     """
     members = _Crew(work, num_workers)
@@ -61,6 +62,10 @@ class _Crew:
             self._start()
 
     def look(self) -> None:
+        if not self._members:
+            # All of them left, as they were asked to or saw nothing to do, and it is not all done.
+            self.begin()
+            return
         for process, ear in list(self._members.items()):
             if process.is_alive():
                 continue
