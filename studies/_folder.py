@@ -14,10 +14,10 @@ from pathlib import Path
 
 import filelock
 
-from nas.stopping import Stop
+from nas.stopping import PreemptedError, Stop
 from studies._progress import Reporter
 from unetpp import provenance
-from unetpp.claims import ClaimLostError, Claims
+from unetpp.claims import ClaimLostError, Claims, Renewal
 from unetpp.errors import UserError
 from unetpp.processes import Process, is_here
 from unetpp.records import Invocation
@@ -104,18 +104,32 @@ def driving(store: RecordStore, study: str, reporter: Reporter, stop: Stop) -> I
                 )
         time.sleep(_LOOK_S)
         waited += _LOOK_S
+        # A study is no work that kills: it may be driven again however often its driver was killed.
+        claims.forgive([item])
         claim = claims.claim_one([item])
     with claims.renewed(claim) as renewal:
         try:
-            stop.also(renewal.check)
+            stop.also(lambda: _check_not_replaced(renewal))
             yield
-        except ClaimLostError:
+        except _ReplacedError:
             raise UserError(
                 f"one command at a time drives a study, but this one gave no sign of life for "
                 f"{claims.lease:g} s and another drives {study} now; wait for that one"
             ) from None
         finally:
             claims.give_back(claim)
+
+
+class _ReplacedError(PreemptedError):
+    """Another command drives the study: what this process works on is given back."""
+
+
+def _check_not_replaced(renewal: Renewal) -> None:
+    # Not the error itself: who works on a fold would take it for the loss of that fold.
+    try:
+        renewal.check()
+    except ClaimLostError as error:
+        raise _ReplacedError from error
 
 
 def _is_driven(study: str, holder: Process) -> UserError:

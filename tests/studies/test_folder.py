@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from nas.stopping import Stop
+from nas.stopping import PreemptedError, Stop
 from studies._folder import driving
 from studies._progress import Reporter
 from unetpp.claims import Claims
@@ -88,5 +89,34 @@ def _take_over_and_wait(other: Claims, stop: Stop) -> None:
     """As when the lease was over."""
     state = other.states(["driver-depth"])["driver-depth"]
     assert other._change("driver-depth", state.token, token="0" * 32)
+    # Not what a worker would take for the loss of its fold: that it would not give back.
+    with pytest.raises(PreemptedError) as asked:
+        _wait(stop)
+    raise asked.value
+
+
+def _wait(stop: Stop) -> None:
     for _ in range(100):
         stop.sleep(0.05)
+
+
+def test_a_command_that_is_killed_again_and_again_elsewhere_is_replaced_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RecordStore.open_folder(tmp_path)
+    monkeypatch.setattr("studies._folder._LOOK_S", 0.02)
+    monkeypatch.setattr("studies._folder.Claims", lambda s: Claims(s, lease=0.3))
+    elsewhere = Claims(store)
+    elsewhere._me = replace(this_process(), host="node7", boot="another")
+    assert elsewhere.claim_one(["driver-depth"]) is not None
+    state = elsewhere.states(["driver-depth"])["driver-depth"]
+    assert elsewhere._change("driver-depth", state.token, deaths=2)
+    # In a thread, which cannot keep the test from ending.
+    driven = threading.Event()
+
+    def drive() -> None:
+        with driving(store, "depth", QUIET, Stop()):
+            driven.set()
+
+    threading.Thread(target=drive, daemon=True).start()
+    assert driven.wait(20)
