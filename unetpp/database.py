@@ -44,8 +44,9 @@ _SETTINGS = frozenset(
 )
 # A process that was halted within a lock must not stop all others: the server ends its transaction.
 _LONGEST_IN_LOCK_S = 120
-# SQLSTATE: connection lost or refused, server shutting down or starting, deadlock, serialization.
-_PASSING = ("08", "57P", "40")
+# SQLSTATE: connection lost or refused, server shutting down or starting, deadlock, serialization,
+# a transaction that the server ended because this process was halted within it.
+_PASSING = ("08", "57P", "40", "25P03")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -215,12 +216,12 @@ def wait_for(
     Args:
         engine: of the database.
         transaction: may be called several times.
-        patience: seconds.
+        patience: seconds from when it was first found away: a transaction may take long itself.
 
     Raises:
         PlaceError: when the database is away for longer, is full, or lets nobody in.
     """
-    deadline, pause = time.monotonic() + patience, _FIRST_PAUSE_S
+    deadline, pause = None, _FIRST_PAUSE_S
     while True:
         try:
             return transaction()
@@ -244,6 +245,7 @@ def wait_for(
                 ) from raised
             if not _will_pass(engine, error):
                 raise
+            deadline = deadline or time.monotonic() + patience
             if time.monotonic() + pause > deadline:
                 raise PlaceError(
                     f"the store must answer within {patience:g} s, but {engine.url} did not "
@@ -302,6 +304,11 @@ _MENDABLE = {
         "a store is written to",
         "can only be read",
         "copy its folder to where you may write, and use the copy",
+    ),
+    "SQLITE_BUSY": (
+        "a store is written by one process at a time, for a moment",
+        f"was in use for {PATIENCE_S:g} s",
+        "end the process that was halted while it wrote, then the same command goes on",
     ),
     "SQLITE_CANTOPEN": (
         "a store is a file in a folder that is there and may be written",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from make_study import make_study
 from postgres import Server, find_postgres, serving
 from sqlalchemy.exc import OperationalError
 
-from unetpp.database import check_url, wait_for
-from unetpp.errors import UserError
+from unetpp.database import check_url, exclusively, open_engine, wait_for
+from unetpp.errors import PlaceError, UserError
 from unetpp.records import RunRecord, ScoredCases
 from unetpp.store import RecordStore
 
@@ -179,3 +181,51 @@ def test_who_is_turned_away_is_told_at_once(server: Server, user: str, database:
         RecordStore(url)
     assert f'"{user if user == "nobody" else database}" does not exist' in str(caught.value)
     assert time.monotonic() - begin < 5
+
+
+def test_patience_begins_when_the_server_goes_away() -> None:
+    engine = sa.create_engine("postgresql+psycopg://me@127.0.0.1:1/db")
+    tries = 0
+
+    def waits_for_its_turn() -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            time.sleep(0.4)
+            raise OperationalError("", {}, Exception("server closed the connection"))
+        return tries
+
+    assert wait_for(engine, waits_for_its_turn, patience=0.3) == 2
+
+
+def test_a_file_that_stays_locked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unetpp.database.PATIENCE_S", 0.1)
+    store = RecordStore.open_folder(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "records.sqlite")) as halted:
+        halted.execute("BEGIN IMMEDIATE")
+        with pytest.raises(PlaceError, match="in use"):
+            store.put_split("0" * 64, "{}")
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_a_process_that_was_halted_in_its_turn_takes_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("unetpp.database._LONGEST_IN_LOCK_S", 1)
+    tries = 0
+    with serving() as server:
+        engine = open_engine(server.url)
+
+        def turn() -> int:
+            nonlocal tries
+            with exclusively(engine, "a turn") as connection:
+                tries += 1
+                if tries == 1:
+                    time.sleep(2)
+                assert connection is not None
+                return connection.execute(sa.select(7)).scalar_one()
+
+        assert wait_for(engine, turn) == 7
+        assert tries == 2
+        engine.dispose()
