@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --editabl
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-all lint bench fuzz audit
+.PHONY: help demo test test-all lint bench fuzz audit soak
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ bench: .venv/.installed-test  ## compare speed and memory with other libraries' 
 fuzz: .venv/.installed-test  ## try every parser with hostile input for SECONDS=600 seconds
 	@$(INSTALL) '.[fuzz]' || echo "atheris cannot be installed here; hypothesis alone makes inputs" >&2
 	@$(BIN)/python -m tests.fuzz $(or $(SECONDS),600)
+
+soak: .venv/.installed-test  ## kill, halt and cut off workers at random for MINUTES=30 minutes; needs PostgreSQL
+	@$(BIN)/python -m tests.faults.soak $(or $(MINUTES),30)
 
 audit: .venv/.installed-test  ## look for known vulnerabilities of what is installed; exit code 3: no answer
 	@$(BIN)/python tests/audit.py

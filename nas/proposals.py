@@ -209,6 +209,21 @@ class Proposals:
         """Forget the deaths over trials that were begun."""
         self._claims.forgive([item_of(t, self.plan.search) for t in self.trials() if _is_open(t)])
 
+    def clear_up(self) -> None:
+        """What workers left that died, or lost their database, while a trial ended or began."""
+        ended = [trial for trial in self.trials() if trial.state != "running"]
+        self._claims.release([item_of(trial, self.plan.search) for trial in ended])
+        self._in_turn(self._close_what_is_not_taken_up)
+
+    def _close_what_is_not_taken_up(self) -> None:
+        """A worker whose lock was cut off may have asked Optuna beside the one that came next."""
+        trials = self.trials()
+        self._tell_what_is_missing(trials)
+        if num_counted(trials) < self.plan.budget:
+            return
+        while (trial := self._open_trial()) is not None:
+            self._study.tell(trial, state=TrialState.FAIL)
+
     def importances(self) -> dict[str, float]:
         """See `search_strategy.importances`."""
         return self._in_turn(lambda: dict(importances(self._study)))

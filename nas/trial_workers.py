@@ -96,6 +96,7 @@ def run_trials(
         return
     with engine.workers(_TrialWork(work)) as look:
         _watch(proposals, Claims(store), on_trial, look, stop)
+    proposals.clear_up()
 
 
 def work_on_trials(
@@ -127,6 +128,7 @@ def work_on_trials(
         claimed = proposals.claim()
         if claimed is None:
             if not _waits_for_others(proposals):
+                proposals.clear_up()
                 return
             stop.sleep(pause)
             pause = min(2 * pause, _LONGEST_POLL_S)

@@ -17,9 +17,10 @@ from nas.stopping import PreemptedError, Stop
 from unetpp.claims import LEASE_S, Claim, ClaimLostError, Claims
 from unetpp.errors import UserError
 from unetpp.records import EpochLog
-from unetpp.run import Bench, is_done, run_fold
+from unetpp.run import Bench, checkpoint_of, is_done, run_fold
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
+from unetpp.training.checkpoints import Slot, remove_checkpoint
 from unetpp.training.failures import DivergenceError, free_memory, is_out_of_memory
 
 # How often a worker that has nothing to do, or a command that watches, looks again. Seconds.
@@ -101,12 +102,14 @@ def work_off(
             del left[task.id]
             on_progress(_told(task, None, trained=False))
         if not left:
+            _clear_up(tasks, claims)
             return {}
         stop.check()
         claim = claims.claim_one([task.item for task in left.values()])
         if claim is None:
             failed = failures(left.values(), claims)
             if len(failed) == len(left):
+                _clear_up([task for task in tasks if task.id not in failed], claims)
                 return failed
             stop.sleep(pause)
             pause = min(2 * pause, _LONGEST_POLL_S)
@@ -165,6 +168,7 @@ def watch(
                 on_progress(_told(task, log))
         failed = failures(left.values(), claims)
         if len(failed) == len(left):
+            _clear_up([task for task in tasks if task.id not in failed], claims)
             return failed
         look()
         stop.sleep(_SHORTEST_POLL_S)
@@ -221,6 +225,17 @@ def _recorded(tasks: Iterable[FoldTask], store: RecordStore) -> list[FoldTask]:
     ]
 
 
+def _clear_up(recorded: Iterable[FoldTask], claims: Claims) -> None:
+    """What workers left of finished tasks that died between the record and the end of it."""
+    by_item = {task.item: task for task in recorded}
+    for item in claims.release(list(by_item)):
+        remove_checkpoint(_checkpoint(by_item[item]))
+
+
+def _checkpoint(task: FoldTask) -> Slot:
+    return checkpoint_of(task.bench, task.spec, task.fold)
+
+
 def _train(
     task: FoldTask,
     claim: Claim,
@@ -244,6 +259,9 @@ def _train(
         try:
             run_fold(task.bench, task.spec, task.fold, store, on_epoch=on_epoch)
         except ClaimLostError:
+            if store.recorded([task.id]):
+                # Written by this worker after another had finished and removed it.
+                remove_checkpoint(_checkpoint(task))
             return False
         except Exception as error:
             sentence = _fault_of_the_run(error)

@@ -159,6 +159,16 @@ class Claims:
         # The row goes: a done item is never asked for again, and a free one needs none.
         self._delete(claim.item, claim.token)
 
+    def release(self, items: Sequence[str]) -> list[str]:
+        """Let go of items that are done, whoever has them; which of them somebody had.
+
+        A holder that died after its work leaves its claim, and a late one learns that it may stop.
+        """
+        held = [state for state in self._look(items).values() if state.holder is not None]
+        for state in held:
+            self._delete(state.item, state.token)
+        return [state.item for state in held]
+
     def fail(self, claim: Claim, sentence: str) -> None:
         """Let go of an item that cannot be done, and say why."""
         self._change(claim.item, claim.token, holder=None, failure=sentence[:2000])

@@ -106,10 +106,10 @@ class FolderPlace:
         """See `Place`; on the file system of the folder, as a rename must stay on one."""
         with writing_to(f"{self.root}"):
             self.root.mkdir(parents=True, exist_ok=True)
-            _sweep(self.root)
             part = _part_of(self.root / "put")
             part.mkdir()
             try:
+                _sweep_beside(part)
                 yield part
             finally:
                 shutil.rmtree(part, ignore_errors=True)
@@ -154,10 +154,10 @@ class FolderPlace:
         target = self.root / path
         with writing_to(f"{self.root}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(target.parent)
             part = _part_of(target)
             try:
                 with part.open("wb") as file:
+                    _sweep_beside(part)
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -197,9 +197,14 @@ def _part_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
 
 
-def _sweep(folder: Path) -> None:
-    oldest = time.time() - _STALE_S
-    for part in folder.glob(".*.part"):
+def _sweep_beside(own: Path) -> None:
+    """Remove what is much older than `own`, which was made just now.
+
+    By the clock of the file system: that of a machine may be wrong, and what another one is
+    writing must not look old.
+    """
+    oldest = own.lstat().st_mtime - _STALE_S
+    for part in own.parent.glob(".*.part"):
         with suppress(OSError):
             if part.lstat().st_mtime < oldest:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()

@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.proposals import Promise, ProposalPlan, Proposals, excesses
+from nas.proposals import Promise, ProposalPlan, Proposals, excesses, item_of
 from nas.search_space import Common, decode
 from nas.space_presets import find_space, references
 from unetpp.claims import MOST_DEATHS, Claims
@@ -235,6 +235,21 @@ def test_a_trial_that_optuna_has_and_the_ledger_lacks_is_taken_up(tmp_path):
     assert num_counted(trials) == 3
     states = {t.state for t in study.get_trials()}
     assert states <= {TrialState.COMPLETE, TrialState.WAITING}
+
+
+def test_what_nobody_takes_up_any_more_is_closed_at_the_end(tmp_path):
+    proposals = _open(tmp_path, _plan(budget=4))
+    proposals.promise()
+    _run(proposals)
+    # Of a worker whose lock was cut off while it asked for the last trial.
+    proposals._study.ask()
+    claim = proposals._claims.claim_one([item_of(proposals.trials()[0], "search")])
+    assert claim is not None
+    proposals.clear_up()
+    states = [trial.state.name for trial in proposals._study.get_trials()]
+    assert states == ["COMPLETE"] * 4 + ["FAIL"]
+    assert len(proposals.trials()) == 4
+    assert not proposals._claims.states([claim.item])
 
 
 def test_infeasible_trials_do_not_count_and_are_told_as_broken_constraints(tmp_path):

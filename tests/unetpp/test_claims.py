@@ -272,3 +272,12 @@ def test_a_process_is_known_to_be_dead_only_where_that_can_be_known() -> None:
     assert not is_dead(replace(me, pid=2**30, namespace="of another container"))
     assert is_dead(replace(me, pid=2**30))
     assert is_dead(replace(me, started="0"))
+
+
+def test_what_is_done_is_released_whoever_has_it(store: RecordStore) -> None:
+    one, two = Claims(store), Claims(store)
+    held, failed = claimed(one, "a"), claimed(one, "b")
+    one.fail(failed, "no")
+    assert two.release(["a", "b", "c"]) == ["a"]
+    assert not one.beat(held, 1, None), "its holder learns it"
+    assert two.states(["a", "b"])["b"].failure == "no"

@@ -1,0 +1,93 @@
+"""Searches with three workers of which one is killed, in each part of a trial and of the search."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.site import Site, checkpoints_in, records
+from unetpp.searches import SearchLedger, num_counted
+from unetpp.store import RecordStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.mark.parametrize(
+    ("point", "nth"),
+    [
+        ("proposing", 1),
+        ("proposed", 2),
+        ("training", 3),
+        ("noting", 3),
+        ("committing", 2),
+        ("concluding", 1),
+        ("giving back", 1),
+    ],
+)
+def test_a_killed_worker_of_a_search_leaves_exactly_the_budget(
+    site: Site, point: str, nth: int
+) -> None:
+    site.budget, site.epochs = 4, 2
+    victim = site.start(pause=point, nth=nth)
+    victim.wait_for(f"at {point}")
+    others = [site.start() for _ in range(2)]
+    victim.kill()
+    for worker in others:
+        assert worker.end() == 0, worker.said
+    site.check_search(interruptions=1)
+
+
+# Every network of the space on every fold, so that no order of workers changes what is trained.
+_SEARCH = (
+    *("search", "--quick", "--space", "depth", "--strategy", "brute_force", "--race", "none"),
+    *("--depth", "2", "--width", "2", "--size", "16", "--epochs", "2", "--top", "2"),
+    *("--test-seeds", "1", "--device", "cpu", "--budget", "20"),
+)
+
+
+def facts(url: str) -> tuple[dict[str, Any], int, Any]:
+    """All runs, how many trials counted, and what was decided."""
+    store = RecordStore(url)
+    ledger = SearchLedger(store)
+    trials, result = ledger.trials("search"), ledger.result("search")
+    store.close()
+    assert result is not None
+    by_number = {trial.number: trial.candidate_id for trial in trials}
+    decided = ([by_number[n] for n in result.confirmed], by_number[result.winner])
+    return records(url), num_counted(trials), decided
+
+
+@cache
+def undisturbed() -> tuple[dict[str, Any], int, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        site = Site(f"sqlite:///{folder}/out/records.sqlite", Path(folder))
+        worker = site.command(*_SEARCH, "--out", f"{folder}/out")
+        assert worker.end(seconds=100) == 0, worker.said
+        return facts(site.url)
+
+
+@pytest.mark.parametrize("stage", ["", "fresh folds", "test"])
+def test_a_search_decides_the_same_whatever_stage_a_worker_is_killed_in(
+    site: Site, stage: str
+) -> None:
+    out = site.folder / "out"
+    driver = site.command(*_SEARCH, "--out", f"{out}", "--store", site.url, "--workers", "0")
+    driver.wait_for("waits for workers")
+    call = ("worker", "--store", site.url, "--device", "cpu", "--threads", "1")
+    victim = site.command(*call, pause="training", nth=1, stage=stage)
+    others = [site.command(*call)]
+    victim.wait_for("at training")
+    victim.kill()
+    others.append(site.command(*call))
+    for worker in (*others, driver):
+        assert worker.end() == 0, worker.said
+    found = facts(site.url)
+    assert found[0].keys() == undisturbed()[0].keys()
+    assert found == undisturbed()
+    assert site.trained_again() <= 1
+    assert site.scalar("SELECT count(*) FROM claims") == 0
+    assert checkpoints_in(out) == []
