@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 import optuna
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
+from nas.optuna_reads import ReadBetweenWrites
 from nas.search_space import Common, SearchSpace, decode
 from nas.search_strategy import Strategy, importances, make_sampler, open_storage
 from unetpp.claims import Claim, Claims
@@ -118,10 +119,12 @@ class Proposals:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.plan = plan
         self._ledger, self._claims = ledger, claims
+        self._storage = wait_for(ledger.engine, lambda: _opened(ledger.engine, storage_url))
         self._study = self._in_turn(
             lambda: optuna.create_study(
                 study_name=plan.search,
-                storage=open_storage(storage_url),
+                # Optuna asks for a class of its own, and uses no more than its methods.
+                storage=cast(optuna.storages.BaseStorage, self._storage),
                 directions=["maximize", *("minimize" for _ in plan.costs)],
                 load_if_exists=True,
                 sampler=_teller(),
@@ -233,6 +236,7 @@ class Proposals:
 
         def turn() -> _T:
             with exclusively(self._ledger.engine, _LOCK) as connection, self._bound(connection):
+                self._storage.forget()
                 return step()
 
         return wait_for(self._ledger.engine, turn)
@@ -379,7 +383,7 @@ class Proposals:
     def _tell(self, ended: TrialRecord) -> None:
         study = self._study
         study.sampler = _teller()
-        frozen = study.get_trials(deepcopy=False)[ended.number]
+        frozen = self._storage.trial(self.plan.search, ended.number)
         if frozen.state.is_finished():
             return
         trial = self._trial(frozen)
@@ -397,6 +401,12 @@ class Proposals:
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
         # Optuna has no public way back from a number to a trial that is still open.
         return optuna.Trial(self._study, frozen._trial_id)
+
+
+def _opened(engine: sa.Engine, url: str) -> ReadBetweenWrites:
+    """In turn: two processes may make Optuna's tables."""
+    with exclusively(engine, _LOCK):
+        return ReadBetweenWrites(open_storage(url))
 
 
 def item_of(trial: TrialRecord, search: str) -> str:

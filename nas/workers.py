@@ -7,14 +7,15 @@ most the epoch that it was at.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from nas.stopping import PreemptedError, Stop
-from unetpp.claims import LEASE_S, Claim, ClaimLostError, Claims
+from unetpp.claims import LEASE_S, Claim, ClaimLostError, Claims, ClaimState
 from unetpp.errors import UserError
 from unetpp.records import EpochLog
 from unetpp.run import Bench, checkpoint_of, is_done, run_fold
@@ -25,6 +26,10 @@ from unetpp.training.failures import DivergenceError, free_memory, is_out_of_mem
 
 # How often a worker that has nothing to do, or a command that watches, looks again. Seconds.
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.3, 5.0
+# Of a task's item; its id follows.
+_ITEM = "run-"
+# So many tasks are looked up at a time for records that others made.
+_LOOKED_UP = 500
 _LOG_JSON = TypeAdapter(EpochLog)
 
 
@@ -40,7 +45,7 @@ class FoldTask:
     @property
     def item(self) -> str:
         """Under which it is claimed."""
-        return f"run-{self.id}"
+        return _ITEM + self.id
 
     @property
     def id(self) -> str:
@@ -96,18 +101,19 @@ def work_off(
     """
     claims = Claims(store, lease=lease)
     left = {task.id: task for task in tasks}
-    pause = _SHORTEST_POLL_S
+    pause, looked_up = _SHORTEST_POLL_S, len(left)
     while True:
-        for task in _recorded(left.values(), store):
-            del left[task.id]
-            on_progress(_told(task, None, trained=False))
+        for key in _recorded(left, store, at_most=looked_up):
+            on_progress(_told(left.pop(key), None, trained=False))
         if not left:
             _clear_up(tasks, claims)
             return {}
         stop.check()
-        claim = claims.claim_one([task.item for task in left.values()])
+        claim = claims.claim_one([_ITEM + key for key in left])
+        # The first ones are claimed first: what others finish is among these.
+        looked_up = len(left) if claim is None else _LOOKED_UP
         if claim is None:
-            failed = failures(left.values(), claims)
+            failed = _failures(claims.states([_ITEM + key for key in left]))
             if len(failed) == len(left):
                 _clear_up([task for task in tasks if task.id not in failed], claims)
                 return failed
@@ -115,16 +121,15 @@ def work_off(
             pause = min(2 * pause, _LONGEST_POLL_S)
             continue
         pause = _SHORTEST_POLL_S
-        task = left[claim.item.removeprefix("run-")]
-        if _train(task, claim, claims, store, on_progress, stop):
-            del left[task.id]
+        key = claim.item.removeprefix(_ITEM)
+        if _train(left[key], claim, claims, store, on_progress, stop):
+            del left[key]
 
 
-def failures(tasks: Iterable[FoldTask], claims: Claims) -> dict[str, str]:
+def _failures(states: Mapping[str, ClaimState]) -> dict[str, str]:
     """Id of a task -> the sentence with which it failed."""
-    states = claims.states([task.item for task in tasks])
     return {
-        item.removeprefix("run-"): state.failure
+        item.removeprefix(_ITEM): state.failure
         for item, state in states.items()
         if state.failure is not None
     }
@@ -151,22 +156,21 @@ def watch(
     left = {task.id: task for task in tasks}
     told: dict[str, str | None] = {}
     while True:
-        for task in _recorded(left.values(), store):
-            del left[task.id]
+        for key in _recorded(left, store, at_most=len(left)):
+            task = left.pop(key)
             record = store.run(task.bench.key(task.spec, task.fold))
             assert record is not None
             on_progress(_told(task, record.curve[-1]))
             on_progress(_told(task, None))
-        states = claims.states([task.item for task in left.values()])
-        for task in left.values():
-            state = states.get(task.item)
-            if state is None or state.progress is None or told.get(task.id) == state.progress:
+        states = claims.states([_ITEM + key for key in left])
+        for item, state in states.items():
+            if state.progress is None or told.get(item) == state.progress:
                 continue
-            told[task.id] = state.progress
+            told[item] = state.progress
             log = read_log(state.progress)
             if log is not None:
-                on_progress(_told(task, log))
-        failed = failures(left.values(), claims)
+                on_progress(_told(left[item.removeprefix(_ITEM)], log))
+        failed = _failures(states)
         if len(failed) == len(left):
             _clear_up([task for task in tasks if task.id not in failed], claims)
             return failed
@@ -213,14 +217,14 @@ def last_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
-def _recorded(tasks: Iterable[FoldTask], store: RecordStore) -> list[FoldTask]:
-    """Those that are done, watched as their bench wants."""
-    tasks = list(tasks)
-    found = store.recorded([task.id for task in tasks])
+def _recorded(left: Mapping[str, FoldTask], store: RecordStore, *, at_most: int) -> list[str]:
+    """The ids of those of the first tasks that are done, watched as their bench wants."""
+    first = list(islice(left.items(), at_most))
+    found = store.recorded([key for key, _ in first])
     return [
-        task
-        for task in tasks
-        if task.id in found
+        key
+        for key, task in first
+        if key in found
         and (not task.bench.observed or is_done(task.bench, task.spec, task.fold, store))
     ]
 

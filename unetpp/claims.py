@@ -36,7 +36,8 @@ _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 10.0
 _LARGEST_GAP = 0.25
 # So many workers may die over one item; then it is the item that kills them.
 MOST_DEATHS = 3
-_ITEMS_A_QUERY = 500
+# Of more items all claims are read: a row a worker, and one a failure.
+_ITEMS_IN_A_QUERY = 500
 
 _METADATA = sa.MetaData()
 _CLAIMS = sa.Table(
@@ -129,13 +130,15 @@ class Claims:
         are in good hands or have failed; an item that kills one worker after the other fails here.
         """
         states = self._look(items)
-        held = sum(state.holder is not None for state in states.values())
+        reach = 1 + sum(state.holder is not None for state in states.values())
         free = [item for item in items if self._is_free(states.get(item))]
         while free:
-            item = free.pop(random.randrange(min(len(free), 1 + held)))
+            item = free.pop(random.randrange(min(len(free), reach)))
             claim = self._take(item, states.get(item))
             if claim is not None:
                 return claim
+            # Many begin at once: behind the first they would queue for each item in turn.
+            reach *= 2
         return None
 
     def states(self, items: Sequence[str]) -> dict[str, ClaimState]:
@@ -265,15 +268,13 @@ class Claims:
 
     @patient
     def _read(self, items: Sequence[str]) -> dict[str, ClaimState]:
-        found: dict[str, ClaimState] = {}
+        query = sa.select(_CLAIMS)
+        if len(items) <= _ITEMS_IN_A_QUERY:
+            query = query.where(_CLAIMS.c.item.in_(items))
+        wanted = frozenset(items)
         with self._engine.connect() as connection:
-            for begin in range(0, len(items), _ITEMS_A_QUERY):
-                query = sa.select(_CLAIMS).where(
-                    _CLAIMS.c.item.in_(items[begin : begin + _ITEMS_A_QUERY])
-                )
-                for row in connection.execute(query).mappings():
-                    found[row["item"]] = _state(row)
-        return found
+            rows = connection.execute(query).mappings()
+            return {row["item"]: _state(row) for row in rows if row["item"] in wanted}
 
     def beat(self, claim: Claim, number: int, progress: str | None) -> bool:
         """One sign of life; False when the claim is another's. Not tried again by itself.

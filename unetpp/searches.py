@@ -189,6 +189,8 @@ class SearchResult:
     finished_at: str
 
 
+_TRIALS_A_QUERY = 500
+
 _METADATA = sa.MetaData()
 _SEARCHES = sa.Table(
     "searches",
@@ -212,10 +214,12 @@ _RESULT_JSON = TypeAdapter(SearchResult)
 
 
 class SearchLedger(Bindable):
-    """The searches in a store of records."""
+    """The searches in a store of records. A trial that has ended never changes again."""
 
     def __init__(self, store: RecordStore) -> None:
         self._engine = store.engine
+        # Search -> what was read of its trials, by number; those that have ended are not read again.
+        self._read: dict[str, dict[int, TrialRecord]] = {}
         self._make_tables()
 
     @property
@@ -227,6 +231,8 @@ class SearchLedger(Bindable):
         """The same ledger as a part of a transaction; None is this one."""
         bound = copy.copy(self)
         bound.connection = connection
+        # What a transaction sees of itself may be rolled back.
+        bound._read = {search: dict(known) for search, known in self._read.items()}
         return bound
 
     @contextmanager
@@ -312,9 +318,16 @@ class SearchLedger(Bindable):
     @patient
     def trials(self, search: str) -> list[TrialRecord]:
         """All trials, by number."""
-        query = sa.select(_TRIALS.c.record).where(_TRIALS.c.search == search).order_by("number")
+        known = self._read.setdefault(search, {})
+        end = max(known, default=-1) + 1
+        # Running ones, and the places where one was missing between others.
+        again = [n for n in range(end) if n not in known or known[n].state == "running"]
         with self._begin() as connection:
-            return [_TRIAL_JSON.validate_json(t) for t in connection.execute(query).scalars()]
+            for begin in range(0, len(again), _TRIALS_A_QUERY):
+                part = again[begin : begin + _TRIALS_A_QUERY]
+                known |= _trials_where(connection, search, _TRIALS.c.number.in_(part))
+            known |= _trials_where(connection, search, _TRIALS.c.number >= end)
+        return [known[number] for number in sorted(known)]
 
     @patient
     def _column(self, column: sa.Column[Any], search: str) -> str | None:
@@ -393,6 +406,14 @@ def describe(trial: TrialRecord) -> str:
 
 def _has_costs(known: Mapping[str, float], wanted: tuple[str, ...]) -> bool:
     return all(name in known for name in wanted)
+
+
+def _trials_where(
+    connection: sa.Connection, search: str, where: sa.ColumnElement[bool]
+) -> dict[int, TrialRecord]:
+    query = sa.select(_TRIALS.c.record).where(_TRIALS.c.search == search, where)
+    trials = map(_TRIAL_JSON.validate_json, connection.execute(query).scalars())
+    return {trial.number: trial for trial in trials}
 
 
 def _trial_text(trial: TrialRecord) -> str:
