@@ -31,6 +31,7 @@ class Server:
     programs: Path
     data: Path
     port: int
+    settings: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -39,7 +40,10 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off -k {self.data}"
+        # The last of several settings of a name is the one that holds: the address is ours.
+        given = " ".join(f"-c {setting}" for setting in self.settings)
+        fixed = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.data}"
+        options = f"-c fsync=off {given} {fixed}"
         log = f"{self.data / 'log'}"
         self._control("start", "-w", "-l", log, "-o", options)
 
@@ -52,8 +56,12 @@ class Server:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """A fresh server with an empty database; it is gone afterwards."""
+def serving(*settings: str) -> Iterator[Server]:
+    """A fresh server with an empty database; it is gone afterwards.
+
+    Args:
+        settings: of the server, "max_connections=500".
+    """
     programs = find_postgres()
     assert programs is not None
     folder = Path(tempfile.mkdtemp(prefix="unetpp-postgres-"))
@@ -64,7 +72,8 @@ def serving() -> Iterator[Server]:
         _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            server = Server(programs=programs, data=data, port=free.getsockname()[1])
+            port = free.getsockname()[1]
+            server = Server(programs=programs, data=data, port=port, settings=settings)
         server.start()
         try:
             yield server
