@@ -17,7 +17,7 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
-from unetpp.database import POOL
+from unetpp.database import check_url, server_options
 from unetpp.errors import UserError
 
 _ARM = "arm"
@@ -102,7 +102,8 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     """Optuna's tables in the database of a store."""
     if not url.startswith("postgresql"):
         return optuna.storages.get_storage(url)
-    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=dict(POOL)))
+    options = server_options(check_url(url))
+    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=options))
 
 
 def note_arms(name: str, scores: Mapping[str, float], *, storage_url: str) -> None:

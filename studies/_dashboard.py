@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer, make_server
 
-from unetpp.database import POOL
+from unetpp.database import check_url, server_options
 from unetpp.errors import UserError
 from unetpp.store import RecordStore
 
@@ -79,5 +79,5 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     import optuna
 
     # A SQLite file has no connection that could be cut, and Optuna's own settings for threads.
-    options = {} if url.startswith("sqlite") else POOL
-    return optuna.storages.RDBStorage(url, engine_kwargs=dict(options))
+    options = {} if url.startswith("sqlite") else server_options(check_url(url))
+    return optuna.storages.RDBStorage(url, engine_kwargs=options)

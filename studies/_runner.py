@@ -15,6 +15,7 @@ from studies._prepare import Prepared, keep_promise, open_store, prepare
 from studies._progress import Reporter, Tally
 from studies._study import Setting, Study
 from studies._tasks import tasks_of
+from unetpp.database import wait_for
 from unetpp.records import ArmEntry
 from unetpp.run import is_done
 from unetpp.store import RecordStore
@@ -74,7 +75,8 @@ def train_arms(
     scores = {
         name: mean_dice(spec, ready.bench, store, seeds=seeds) for name, spec in ready.specs.items()
     }
-    note_arms(ready.study.name, scores, storage_url=store.url)
+    name, url = ready.study.name, store.url
+    wait_for(store.engine, lambda: note_arms(name, scores, storage_url=url))
 
 
 def _full_label(arm: ArmEntry) -> str:

@@ -30,7 +30,16 @@ from unetpp.foreign_sqlite import guard
 PATIENCE_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
 # Each process makes one transaction at a time; a second connection is for Optuna's own tables.
-POOL = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 2}
+_POOL = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 2}
+# A network that is cut says nothing: a server that answers no packet for so long counts as away.
+# Seconds, the last in milliseconds. Without these, the system waits for hours.
+_SIGNS_OF_LIFE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 40_000,
+}
 # Two processes that make the same new table at once would collide in PostgreSQL's catalogue.
 _TABLES_LOCK = 7_410_001
 # What a URL of PostgreSQL may say after "?": nothing here is secret.
@@ -90,12 +99,18 @@ def open_engine(url: str) -> sa.Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     try:
-        return sa.create_engine(parsed, **POOL)
+        return sa.create_engine(parsed, **server_options(parsed))
     except ModuleNotFoundError:
         raise UserError(
             "a store in PostgreSQL needs psycopg, which is not installed; "
             "pip install 'unetpp[postgres]'"
         ) from None
+
+
+def server_options(url: sa.URL) -> dict[str, Any]:
+    """What `create_engine` is told of a PostgreSQL; what the URL says itself goes before."""
+    signs = {name: value for name, value in _SIGNS_OF_LIFE.items() if name not in url.query}
+    return {**_POOL, "connect_args": signs}
 
 
 def check_url(url: str) -> sa.URL:

@@ -229,3 +229,21 @@ def test_a_process_that_was_halted_in_its_turn_takes_another(
         assert wait_for(engine, turn) == 7
         assert tries == 2
         engine.dispose()
+
+
+@pytest.mark.parametrize(("setting", "idle"), [("", 20), ("?keepalives_idle=7", "7")])
+def test_a_network_that_is_cut_is_noticed_within_a_minute(
+    setting: str, idle: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    said: dict[str, object] = {}
+
+    def connect(*_: object, **settings: object) -> None:
+        said.update(settings)
+        raise psycopg.OperationalError
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with pytest.raises(OperationalError):
+        open_engine(f"postgresql+psycopg://me@host/db{setting}").connect()
+    assert said["keepalives_idle"] == idle
+    assert (said["connect_timeout"], said["tcp_user_timeout"]) == (10, 40_000)
