@@ -22,13 +22,15 @@ from tests.postgres import Server
 from unetpp.searches import num_counted
 from unetpp.store import RecordStore
 
-# Of the laws, what is not the same twice: times, and what says when.
-_TIMES = frozenset({"seconds", "started_at", "finished_at"})
+# What is not the same twice: times, and the source where somebody edits it meanwhile.
+_TIMES = frozenset({"seconds", "started_at", "finished_at", "revision"})
 _TABLES = ("cases", "surfaces", "objects", "edges", "traces")
 
 # They are forked from a process that has loaded everything and trained nothing.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.faults.worker"])
+_CONTEXT.set_forkserver_preload(
+    ["tests.faults.worker", "studies._runner", "studies._search", "studies._worker"]
+)
 
 
 @dataclass

@@ -200,5 +200,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # The server and the folder are to go, however it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = [float(word) for word in sys.argv[1:]] + [30.0, 0.0][len(sys.argv) - 1 :]
     sys.exit(1 if main(given[0], int(given[1])) else 0)
