@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -157,10 +158,22 @@ def judge(
                 raise
             free_memory(bench.device, error)
             return _out_of_memory(trial)
+        if math.isnan(trial.fold_scores[-1]):
+            return _without_score(trial)
         ended = runs.raced_out(trial)
         if ended is not None:
             return ended
     return replace(trial, state="validated", value=fmean(trial.fold_scores))
+
+
+def _without_score(trial: TrialRecord) -> TrialRecord:
+    return replace(
+        trial,
+        state="failed",
+        value=None,
+        reason=f"a trial needs a score on every fold, but in fold {trial.folds_done} every case is "
+        "empty and was predicted to be; give fewer --folds, or another --stratify",
+    )
 
 
 def _out_of_memory(trial: TrialRecord) -> TrialRecord:

@@ -186,19 +186,21 @@ class Proposals:
     def conclude(self, trial: TrialRecord, claim: Claim) -> None:
         """Keep what became of a trial, and tell the strategy; its duplicates end with it.
 
-        A trial that another worker has concluded meanwhile stays as it is.
+        Nothing where the claim is another's by now, or another has concluded the trial.
         """
         assert trial.state != "running"
 
         def end() -> None:
-            kept = next(t for t in self.trials() if t.number == trial.number)
             ended = replace(trial, worker=None, finished_at=_now())
+            kept = next(t for t in self.trials() if t.number == trial.number)
             if kept.state == "running":
-                self._ledger.put_trial(self.plan.search, ended)
+                if not self._ledger.put_trial(self.plan.search, ended, claim=claim):
+                    return
                 self._tell(ended)
+                kept = ended
             for other in self.trials():
-                if other.state == "running" and other.cached_from == ended.number:
-                    self._conclude_copy(other, ended if kept.state == "running" else kept)
+                if other.state == "running" and other.cached_from == kept.number:
+                    self._conclude_copy(other, kept)
 
         self._in_turn(end)
         self._claims.give_back(claim)
@@ -229,7 +231,8 @@ class Proposals:
 
     def importances(self) -> dict[str, float]:
         """See `search_strategy.importances`."""
-        return self._in_turn(lambda: dict(importances(self._study)))
+        # Not in turn: it may take minutes, and only reads.
+        return wait_for(self._ledger.engine, lambda: dict(importances(self._study)))
 
     def _in_turn(self, step: Callable[[], _T]) -> _T:
         """Do a step while no other process does one; tried again when the database was away."""
@@ -278,6 +281,10 @@ class Proposals:
         trials = self.trials()
         self._tell_what_is_missing(trials)
         if num_counted(trials) >= self.plan.budget:
+            return None
+        # While the last one is trained, workers that wait must not ask again and again.
+        waiting = self._study.get_trials(states=(TrialState.WAITING,))
+        if not waiting and self._found_exhausted() == len(trials):
             return None
         new = self._new_trial(trials)
         if new is None:

@@ -15,7 +15,7 @@ from typing import Literal
 
 from filelock import FileLock, ReadWriteLock, Timeout
 
-from unetpp.errors import UserError
+from unetpp.errors import PlaceError
 
 # Seconds. The longest fold must fit; only a process that was halted holds a lock longer.
 _PATIENCE = 24 * 3600.0
@@ -30,7 +30,7 @@ def training(folder: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
         patience: seconds to wait for measurements.
 
     Raises:
-        UserError: when they take longer.
+        PlaceError: when they take longer.
     """
     with _held(folder, "read", patience):
         yield
@@ -47,7 +47,7 @@ def measuring(folder: Path, *, patience: float = _PATIENCE) -> Iterator[None]:
         patience: seconds to wait for the trainings and measurements that have begun.
 
     Raises:
-        UserError: when they take longer.
+        PlaceError: when they take longer.
     """
     with _held(folder, "write", patience):
         yield
@@ -65,7 +65,7 @@ def _held(folder: Path, mode: Literal["read", "write"], patience: float) -> Iter
                 left = max(0.0, patience - (time.monotonic() - begin))
                 (lock.acquire_read if mode == "read" else lock.acquire_write)(timeout=left)
         except Timeout as error:
-            raise UserError(
+            raise PlaceError(
                 f"a training or a measurement waits at most {patience:g} s for the others in "
                 f"{folder}, but one of them still goes on; end the process that was halted, then "
                 "start the search again"

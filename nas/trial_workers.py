@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from nas.engines import Engine
 from nas.performance_estimation import Estimation, TrialProgress, judge
 from nas.proposals import ClaimedTrial, ProposalPlan, Proposals, item_of
@@ -127,7 +129,8 @@ def work_on_trials(
         stop.check()
         claimed = proposals.claim()
         if claimed is None:
-            if not _waits_for_others(proposals):
+            # Not when nobody trains: what ends without being counted makes room for another.
+            if proposals.is_over(proposals.trials()):
                 proposals.clear_up()
                 return
             stop.sleep(pause)
@@ -144,11 +147,6 @@ def work_on_trials(
                 f"{failures} trials in a row failed, the last (trial {judged.number}) with: "
                 f"{judged.reason}; the search stops here, and the same command goes on with it"
             )
-
-
-def _waits_for_others(proposals: Proposals) -> bool:
-    """Whether a trial of another worker may still come free."""
-    return any(t.state == "running" and t.cached_from is None for t in proposals.trials())
 
 
 def _judged(
@@ -197,7 +195,8 @@ def _ended(
             claimed, work.estimation, work.bench, store, proposals, work.folder,
             on_trial=on_progress,
         )  # fmt: skip
-    except (ClaimLostError, PreemptedError, PlaceError):
+    except (ClaimLostError, PreemptedError, PlaceError, OSError, DBAPIError):
+        # No fault of the candidate.
         raise
     except Exception as error:  # noqa: BLE001 - whatever a candidate does, the others get their turn
         reason = str(error) if isinstance(error, UserError) else last_line(error)

@@ -229,7 +229,7 @@ def _recorded(left: Mapping[str, FoldTask], store: RecordStore, *, at_most: int)
     ]
 
 
-def _clear_up(recorded: Iterable[FoldTask], claims: Claims) -> None:
+def _clear_up(recorded: Sequence[FoldTask], claims: Claims) -> None:
     """What workers left of finished tasks that died between the record and the end of it."""
     by_item = {task.item: task for task in recorded}
     for item in claims.release(list(by_item)):

@@ -21,10 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from unetpp.database import HasEngine, make_tables, patient
-from unetpp.errors import UserError
 from unetpp.processes import Process, is_dead, this_process
 
 # Seconds without a sign of life after which a worker counts as dead.
@@ -179,8 +178,10 @@ class Claims:
     def forgive(self, items: Sequence[str]) -> None:
         """Forget failures and deaths, so that these items are tried again."""
         for state in self._look(items).values():
-            if state.failure is not None or (state.deaths and self.is_lost(state)):
+            if state.failure is not None:
                 self._delete(state.item, state.token)
+            elif state.deaths:
+                self._change(state.item, state.token, deaths=0)
 
     @contextmanager
     def renewed(self, claim: Claim) -> Iterator[Renewal]:
@@ -290,6 +291,12 @@ class Claims:
         return changed.rowcount == 1
 
 
+def hold(connection: sa.Connection, claim: Claim) -> bool:
+    """Whether a claim is still its holder's; in PostgreSQL it stays so until the transaction ends."""
+    query = sa.select(_CLAIMS.c.token).where(_CLAIMS.c.item == claim.item).with_for_update()
+    return connection.execute(query).scalar() == claim.token
+
+
 def is_held(claim: Claim) -> sa.ColumnElement[bool]:
     """For a WHERE: that a claim is still its holder's, so that a late write changes nothing."""
     where = (_CLAIMS.c.item == claim.item) & (_CLAIMS.c.token == claim.token)
@@ -343,9 +350,8 @@ class Renewal:
             number += 1
             try:
                 self._lost = not self._claims.beat(self._claim, number, self._progress)
-            except (DBAPIError, UserError, OSError):
-                # The database is away. Nobody can take the claim meanwhile, and a thread that
-                # ended here would lose the work of a living process.
+            except Exception:  # noqa: BLE001, S112 - a thread that ends loses a living process
+                # The database is away: nobody can take the claim meanwhile.
                 continue
             if self._lost:
                 return

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.schema import CreateTable
@@ -281,13 +281,26 @@ def exclusively(engine: sa.Engine, name: str) -> Iterator[sa.Connection | None]:
     """
     if engine.dialect.name == "sqlite":
         assert engine.url.database is not None
-        with FileLock(Path(engine.url.database).with_name(f".{name}.lock")):
+        lock = FileLock(Path(engine.url.database).with_name(f".{name}.lock"))
+        try:
+            lock.acquire(timeout=_LONGEST_IN_LOCK_S)
+        except Timeout:
+            raise PlaceError(
+                f"processes take turns of at most {_LONGEST_IN_LOCK_S} s at {lock.lock_file}, but "
+                "one of them holds it for longer; end the process that was halted"
+            ) from None
+        try:
             yield None
+        finally:
+            lock.release()
         return
     with engine.begin() as connection:
         connection.execute(
             sa.text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_IN_LOCK_S}s'")
         )
+        # A turn is waited for, whatever a role's limits are.
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
         yield connection

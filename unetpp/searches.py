@@ -11,13 +11,13 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from sqlalchemy.exc import IntegrityError
 
-from unetpp.claims import Claim, is_held
+from unetpp.claims import Claim, hold, is_held
 from unetpp.database import Bindable, make_tables, patient
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
@@ -145,6 +145,9 @@ class TrialRecord:
         worker: name of the process that has claimed it; None when nobody has.
         started_at, finished_at: ISO 8601, UTC.
     """
+
+    # A score that is not defined would else be written as null, which nobody can read again.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
 
     number: int
     label: str
@@ -307,13 +310,18 @@ class SearchLedger(Bindable):
                 raise
 
     @patient
-    def put_trial(self, search: str, trial: TrialRecord, *, claim: Claim | None = None) -> None:
-        """Store what became of a trial; with a claim, only while that is held."""
+    def put_trial(self, search: str, trial: TrialRecord, *, claim: Claim | None = None) -> bool:
+        """Store what became of a trial; with a claim, only while that is held. Whether it did."""
         where = (_TRIALS.c.search == search) & (_TRIALS.c.number == trial.number)
-        if claim is not None:
-            where &= is_held(claim)
         with self._begin() as connection:
-            connection.execute(_TRIALS.update().where(where).values(record=_trial_text(trial)))
+            if claim is not None:
+                if not hold(connection, claim):
+                    return False
+                where &= is_held(claim)
+            changed = connection.execute(
+                _TRIALS.update().where(where).values(record=_trial_text(trial))
+            )
+            return changed.rowcount == 1
 
     @patient
     def trials(self, search: str) -> list[TrialRecord]:

@@ -1,4 +1,5 @@
 import itertools
+import math
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -318,3 +319,42 @@ def test_tpe_finds_more_than_random_does(tmp_path):
         late = [t.value or 0.0 for t in proposals.trials() if t.cached_from is None][20:]
         means[strategy] = sum(late) / len(late)
     assert means["tpe"] > means["random"] + 0.01
+
+
+def test_waiting_workers_do_not_propose_again_and_again(tmp_path):
+    """The space is exhausted, and its last trial is still trained."""
+    plan = _plan(space=find_space("depth", max_depth=3, width=4), promises=(), budget=1000)
+    proposals = _open(tmp_path, plan)
+    held = []
+    while (one := proposals.claim()) is not None:
+        held.append(one)
+    number = len(proposals.trials())
+    for _ in range(3):
+        assert _open(tmp_path, plan).claim() is None
+    assert len(proposals.trials()) == number
+
+
+def test_a_score_that_is_not_defined_can_be_read_again(tmp_path):
+    proposals = _open(tmp_path, _plan(budget=2))
+    proposals.promise()
+    one = proposals.claim()
+    assert one is not None
+    proposals.note(replace(one.trial, fold_scores=(float("nan"),), folds_done=1), one.claim)
+    [kept] = _open(tmp_path, _plan(budget=2)).trials()
+    assert math.isnan(kept.fold_scores[0])
+
+
+def test_an_end_that_comes_after_another_worker_took_over_is_dropped(tmp_path):
+    late, other = _open(tmp_path, _plan(budget=2)), _open(tmp_path, _plan(budget=2))
+    late.promise()
+    first = late.claim()
+    assert first is not None
+    Claims(RecordStore.open_folder(tmp_path)).give_back(first.claim)
+    second = other.claim()
+    assert second is not None
+    late.conclude(_finish(first.trial, value=0.9), first.claim)
+    assert other.trials()[0].state == "running"
+    other.conclude(_finish(second.trial, value=0.2), second.claim)
+    assert (other.trials()[0].state, other.trials()[0].value) == ("validated", 0.2)
+    study = optuna.load_study(study_name="search", storage=RecordStore.url_of_folder(tmp_path))
+    assert study.trials[0].value == 0.2

@@ -190,6 +190,21 @@ def test_a_failure_is_kept_until_it_is_forgiven(store: RecordStore) -> None:
     assert claims.states(["a"]) == {}
 
 
+def test_deaths_are_forgiven_also_where_nobody_knows_yet_that_the_last_is_dead(
+    store: RecordStore,
+) -> None:
+    gone = replace(this_process(), started="another start of this number")
+    for _ in range(MOST_DEATHS - 1):
+        dying = Claims(store)
+        dying._me = gone
+        assert dying.claim_one(["a"]) is not None
+    elsewhere = far_away(Claims(store))
+    claim = claimed(elsewhere, "a")
+    Claims(store).forgive(["a"])
+    assert elsewhere.states(["a"])["a"].deaths == 0
+    assert elsewhere.beat(claim, 1, None)
+
+
 def test_forgiving_leaves_the_living_alone(store: RecordStore) -> None:
     one, two = Claims(store), Claims(store)
     claim = claimed(one, "a")
