@@ -9,6 +9,7 @@ import nas.performance_estimation as estimation
 from nas.performance_estimation import Estimation, TrialProgress
 from nas.proposals import Proposals
 from nas.racing import Forgiving, SuccessiveHalving
+from unetpp.claims import Claim
 from unetpp.records import EpochLog
 from unetpp.searches import TrialRecord
 
@@ -23,7 +24,7 @@ class _Notes:
     def __init__(self, trial: TrialRecord) -> None:
         self.trial = trial
 
-    def note(self, trial: TrialRecord) -> None:
+    def note(self, trial: TrialRecord, _: Claim) -> None:
         self.trial = trial
 
     def trials(self) -> list[TrialRecord]:
@@ -73,6 +74,7 @@ def test_a_fold_that_goes_on_counts_each_epoch_of_its_trial_once(tmp_path, monke
         bench,
         store_in(tmp_path),
         cast(Proposals, notes),
+        Claim(item="trial-search-0", token="0" * 32),
         tmp_path,
         told.append,
     )
