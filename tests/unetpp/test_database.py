@@ -224,7 +224,7 @@ def test_a_process_that_was_halted_in_its_turn_takes_another(
                 if tries == 1:
                     time.sleep(2)
                 assert connection is not None
-                return connection.execute(sa.select(7)).scalar_one()
+                return connection.execute(sa.select(sa.literal(7))).scalar_one()
 
         assert wait_for(engine, turn) == 7
         assert tries == 2
