@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _RETRIES = 20
 # What workers may take to end their epoch, in seconds: when the command was asked to end, or else.
 _GRACE_S, _SHORT_GRACE_S = 600.0, 10.0
+# What a head node may take to answer at all, in seconds.
+_KNOCK_S = 10.0
 # Nothing is kept there but the words of a worker. It is the least that Ray takes.
 _OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -90,6 +93,7 @@ def _joined(placing: Placing) -> Iterator[None]:
     else:
         options["address"] = placing.address
     try:
+        _knock(placing.address)
         ray.init(**options)
     except Exception as error:
         # Ray has no class of its own for each of: nobody there, other versions, no token, bad words.
@@ -105,6 +109,14 @@ def _joined(placing: Placing) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """OSError when nobody listens there: Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    # Other words ("auto") are Ray's business.
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 class _Tasks:

@@ -1,0 +1,321 @@
+"""Workers that Ray or Slurm places: each fold is recorded once, whatever dies."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import ray_cluster
+import sqlalchemy as sa
+from postgres import find_postgres, serving
+from sqlalchemy.exc import DBAPIError
+
+from studies import _slurm_workers
+from studies._options import placing_of
+from studies._ray_workers import _work, ray_placement
+from studies._slurm_workers import slurm_placement
+from studies._study import Placing
+from studies._worker import WorkerCall
+from unetpp.errors import UserError
+from unetpp.store import RecordStore
+
+needs_postgres = pytest.mark.skipif(
+    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
+)
+ROOT = Path(__file__).parents[2]
+STUDY = (
+    *("run", "nested_vs_plain", "--quick", "--depth", "2", "--width", "2", "--size", "16"),
+    *("--epochs", "20", "--device", "cpu"),
+)
+NUM_RUNS = 12
+CALL = WorkerCall(store="postgresql+psycopg://ann@db/unetpp", study="nested_vs_plain")
+
+
+AS_A_USER = "from studies.cli import main; main()"
+# Processes of this machine stand for jobs.
+WITHOUT_SLURM = (
+    "from functools import partial; from studies import _engines; "
+    "_engines.slurm_placement = partial(_engines.slurm_placement, cluster='local'); " + AS_A_USER
+)
+
+
+def start(*options: object, program: str = AS_A_USER) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *STUDY, *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**ray_cluster.environment(), "PYTHONPATH": f"{ROOT}"},
+    )
+
+
+@pytest.fixture(scope="module")
+def counts_of_one_process(tmp_path_factory: pytest.TempPathFactory) -> list[sa.Row]:
+    folder = tmp_path_factory.mktemp("alone")
+    with start("--out", folder) as process:
+        _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    return counts(f"sqlite:///{folder / 'records.sqlite'}")
+
+
+def asked(url: str, query: str) -> list[sa.Row]:
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return list(connection.execute(sa.text(query)))
+
+
+def counts(url: str) -> list[sa.Row]:
+    query = 'SELECT run_id, "case", output, tp, fp, fn, tn FROM cases'
+    # Sorted here: databases order text each in its own way.
+    return sorted(asked(url, query))
+
+
+def num_runs(url: str) -> int:
+    try:
+        return len(asked(url, "SELECT id FROM runs"))
+    except DBAPIError:
+        return 0
+
+
+def wait_until(true: Callable[[], object], *, alive: Callable[[], bool] = lambda: True) -> None:
+    deadline = time.monotonic() + 150
+    while not true():
+        assert alive(), "the command ended too early"
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.05)
+
+
+def check_all_there(url: str, expected: list[sa.Row]) -> None:
+    assert num_runs(url) == NUM_RUNS
+    assert counts(url) == expected, "where a fold is trained must not change a number"
+    assert asked(url, "SELECT item FROM claims WHERE holder IS NOT NULL") == []
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_ray_goes_on_after_a_kill_and_the_loss_of_a_node(
+    tmp_path, monkeypatch, counts_of_one_process
+):
+    for name, value in ray_cluster.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}")
+    shared = {"num_cpus": 2, "num_gpus": 1}
+    with serving() as server, ray_cluster.cluster(shared, {"num_cpus": 1, "num_gpus": 1}) as made:
+        head, leaving = made.list_all_nodes()
+        options = ("--engine", "ray", "--ray-address", made.address, "--workers", 3)
+        place = ("--store", server.url, "--out", tmp_path / "out", "--gpus-per-run", 0.5)
+        with start(*options, *place) as process:
+            alive = partial(lambda p: p.poll() is None, process)
+            wait_until(lambda: num_runs(server.url) >= 2, alive=alive)
+            working = ray_cluster.workers_of(made)
+            # Two halves of the one GPU that it says it has.
+            assert sorted(node is head for node in working.values()) == [False, True, True]
+            first = num_runs(server.url)
+            os.kill(next(pid for pid, node in working.items() if node is head), signal.SIGKILL)
+            made.remove_node(leaving, allow_graceful=False)
+            joined = made.add_node(
+                num_cpus=1, num_gpus=1, object_store_memory=80 * 2**20, include_dashboard=False
+            )
+            wait_until(lambda: joined in ray_cluster.workers_of(made).values(), alive=alive)
+            assert first < NUM_RUNS
+            _, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        check_all_there(server.url, counts_of_one_process)
+
+
+def listening(session: int) -> list[str]:
+    """Addresses on which processes of a session listen, as `ss` has them."""
+    text = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
+    mine = []
+    for line in text.splitlines():
+        pids = [int(part.split(",")[0]) for part in line.split("pid=")[1:]]
+        if any(_session(pid) == session for pid in pids):
+            mine.append(line.split()[3].rpartition(":")[0].removeprefix("[::ffff:").rstrip("]"))
+    return mine
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_a_cluster_of_ones_own_listens_on_loopback_and_goes_at_sigterm(tmp_path):
+    with serving() as server:
+        options = ("--engine", "ray", "--workers", 2, "--store", server.url)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from studies.cli import main; main()", *STUDY,
+             *map(str, options), "--out", f"{tmp_path / 'out'}"],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**environment, "PYTHONPATH": f"{ROOT}", "HOME": f"{tmp_path}"},
+        )  # fmt: skip
+        with process:
+            wait_until(lambda: num_runs(server.url) >= 1, alive=lambda: process.poll() is None)
+            assert len(listening(process.pid)) >= 3
+            assert set(listening(process.pid)) == {"127.0.0.1"}
+            process.terminate()
+            _, err = process.communicate(timeout=100)
+        assert process.returncode == 143, err
+        assert err.endswith("stopped; the same command goes on from here\n")
+        assert 1 <= num_runs(server.url) < NUM_RUNS
+        assert asked(server.url, "SELECT item FROM claims WHERE holder IS NOT NULL") == []
+        assert listening(process.pid) == []
+
+
+def children(pid: int) -> list[int]:
+    place = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return [int(child) for child in place.read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_slurm_goes_on_after_a_time_limit_and_a_kill(tmp_path, counts_of_one_process):
+    out = tmp_path / "out"
+    options = ("--engine", "slurm", "--workers", 2, "--slurm", "time=60", "--out", out)
+    with serving() as server:
+        with start(*options, "--store", server.url, program=WITHOUT_SLURM) as process:
+            alive = partial(lambda p: p.poll() is None, process)
+            wait_until(lambda: num_runs(server.url) >= 2, alive=alive)
+            [first], [second] = map(children, children(process.pid))
+            # As Slurm does before a time limit, and when it must have the node at once.
+            os.kill(first, signal.SIGUSR2)
+            wait_until(lambda: not Path(f"/proc/{first}").exists(), alive=alive)
+            os.kill(second, signal.SIGKILL)
+            _, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        check_all_there(server.url, counts_of_one_process)
+    logs = "".join(log.read_text() for log in (out / "slurm").glob("*_log.out"))
+    assert logs.count("Requeued job") == 1
+    assert len(list((out / "slurm").glob("*_submitted.pkl"))) == 3
+    assert (out / "slurm").stat().st_mode & 0o077 == 0
+
+
+def test_a_job_holds_the_words_of_its_call_and_no_more():
+    worker = _slurm_workers.SlurmWorker(CALL.to_json())
+    again = worker.checkpoint()
+    assert again.function == worker
+    assert again.args == ()
+    assert WorkerCall.from_json(worker.call) == CALL
+
+
+def test_what_a_worker_is_refused_comes_back_as_its_sentence(tmp_path):
+    RecordStore.open_folder(tmp_path).close()
+    call = WorkerCall(store=f"sqlite:///{tmp_path / 'records.sqlite'}", study="depth")
+    how, sentence = _work(call.to_json())
+    assert how == "refused"
+    assert "depth is not there" in sentence
+
+
+@pytest.mark.parametrize(
+    ("slurm", "words"),
+    [
+        (("time=60", "colour=red"), "a name that submitit knows (such as partition, time,"),
+        (("time=60", "setup=rm"), "a name that submitit knows"),
+        (("time=60", "partition"), "takes NAME=VALUE"),
+        (("time=60", "comment=a\n#SBATCH --uid=0"), "takes NAME=VALUE"),
+        ((), "a Slurm job has a time in whole minutes, but got none; give --slurm time=N"),
+        (("time=1:00:00",), "a time in whole minutes, but got 1:00:00"),
+        (("time=5",), "told to end signal_delay_s=300 seconds before its limit"),
+    ],
+)
+def test_options_of_slurm_that_cannot_work_are_refused(tmp_path, slurm, words):
+    placing = Placing(engine="slurm", num_workers=2, slurm=slurm)
+    with pytest.raises(UserError) as refused:
+        slurm_placement(CALL, placing, tmp_path / "slurm", cluster="local")
+    assert words in str(refused.value)
+    assert not (tmp_path / "slurm").exists()
+
+
+def test_slurm_gives_no_half_of_a_gpu(tmp_path):
+    placing = Placing(engine="slurm", gpus_per_run=0.5, slurm=("time=60",))
+    with pytest.raises(UserError, match=r"whole GPUs, but --gpus-per-run is 0\.5"):
+        slurm_placement(CALL, placing, tmp_path, cluster="local")
+
+
+def test_a_machine_without_slurm_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    with pytest.raises(UserError, match="on a login node"):
+        slurm_placement(CALL, Placing(engine="slurm", slurm=("time=60",)), tmp_path / "slurm")
+
+
+@pytest.mark.parametrize("name", ["ray", "submitit"])
+def test_an_engine_that_is_not_installed_is_named(name, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    for module in ("studies._ray_workers", "studies._slurm_workers"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda n: None if n == name else find(n))
+    place = (
+        partial(ray_placement, CALL, Placing(engine="ray"))
+        if name == "ray"
+        else partial(slurm_placement, CALL, Placing(engine="slurm"), tmp_path)
+    )
+    with pytest.raises(UserError, match=r"which is not installed; pip install 'unetpp\["):
+        place()
+
+
+@pytest.mark.parametrize("engine", ["ray", "slurm"])
+def test_workers_elsewhere_need_a_store_that_they_reach(unetpp, engine):
+    code, _, err = unetpp(*STUDY, "--engine", engine, "--slurm", "time=60")
+    assert code == 2
+    assert "share a store in PostgreSQL, but this one is a file" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_ray_cluster_that_is_not_there_is_named(scheme):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"{scheme}127.0.0.1:{free.getsockname()[1]}"
+    program = (
+        "from studies._ray_workers import ray_placement\n"
+        "from studies._study import Placing\n"
+        "from studies._worker import WorkerCall\n"
+        f"place = ray_placement(WorkerCall(store=''), Placing(engine='ray', address={nobody!r}))\n"
+        "place().__enter__()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**ray_cluster.environment(), "PYTHONPATH": f"{ROOT}"},
+        timeout=60,
+        check=False,
+    )
+    said = f"workers need a Ray cluster that lets this command in, but {nobody} does not"
+    assert said in ended.stderr
+    assert "Connection refused" in ended.stderr
+
+
+def test_options_without_effect_are_named(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    given = {"cpus_per_run": 2, "gpus_per_run": 0.5, "ray_address": "h:1", "slurm": ("time=60",)}
+    with pytest.warns(UserWarning, match="no effect") as warned:
+        placing = placing_of("local", workers=2, **given)
+    assert [str(w.message).split(" have ")[0] for w in warned] == [
+        "--cpus-per-run, --gpus-per-run",
+        "--ray-address",
+        "--slurm",
+    ]
+    assert placing.address is None
+    with pytest.warns(UserWarning, match="--engine have no effect: with --workers 0"):
+        by_hand = placing_of(
+            "ray", workers=0, cpus_per_run=1, gpus_per_run=0, ray_address=None, slurm=()
+        )
+    assert by_hand == Placing(num_workers=0)
