@@ -120,7 +120,8 @@ def holds_search(folder: Path, store: str | None = None) -> bool:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             guard(connection)
             return _count(connection, "searches") > 0 and _count(connection, "manifests") == 0
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UserError):
+        # Whoever reads on says what is wrong with it.
         return False
 
 
