@@ -182,7 +182,8 @@ def keep_folds(store: RecordStore, folds: Folds, folder: Path) -> None:
         if other is not None and other.split_hash != folds.hash:
             raise UserError(
                 f"studies in one store share their data and folds, but {name} has others "
-                f"({other.folds.get('scheme')}); give the same --data and folds, or another store"
+                f"({other.folds.get('scheme')}); give the same --data and folds, or another --out "
+                "or --store"
             )
     _write_folds(folds, folder)
     store.put_split(folds.hash, folds_to_json(folds))

@@ -201,7 +201,10 @@ def test_studies_in_one_folder_share_their_folds(unetpp, only_sections) -> None:
     other = ["run", "object_size", *TINY, "--out", "out"]
     for change in (["--folds", "4"], ["--seed", "1"], ["--size", "32"]):
         sentence = _refusal(unetpp(*other, *change))
-        assert "studies in one folder share their data and folds, but out holds others" in sentence
+        assert (
+            "studies in one store share their data and folds, but nested_vs_plain has others"
+            in sentence
+        )
         assert "(2-fold cross-validation); give the same --data and folds" in sentence
     assert Path("out/folds.json").read_bytes() == before
 
