@@ -16,10 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nas.trial_workers import open_proposals
 from tests.faults.worker import Job, go_file, run, search_of, tasks_of
 from tests.postgres import Server
-from unetpp.searches import num_counted
+from unetpp.searches import SearchLedger, num_counted
 from unetpp.store import RecordStore
 
 # What is not the same twice: times, and the source where somebody edits it meanwhile.
@@ -201,7 +200,7 @@ class Site:
     def check_search(self, *, interruptions: int) -> None:
         """The laws of a search that was disturbed."""
         store = RecordStore(self.url)
-        trials = open_proposals(search_of(self.job()), store).trials()
+        trials = SearchLedger(store).trials(search_of(self.job()).proposals.search)
         store.close()
         own = [trial for trial in trials if trial.cached_from is None]
         assert num_counted(trials) == self.budget
