@@ -225,7 +225,7 @@ def test_a_description_of_a_giant_is_refused_before_it_takes_memory(tmp_path: Pa
     with pytest.raises(UserError, match="weights must fit their network"):
         from_pretrained(folder)
     _with_config(folder, spec=json.loads(giant.to_json()) | {"widths": [10**30, 10**30]})
-    with pytest.raises(UserError, match=r"at most 16,777,216|must be a network"):
+    with pytest.raises(UserError, match="must be at most 16,777,216"):
         from_pretrained(folder)
 
 
