@@ -75,14 +75,23 @@ class Worker:
 
 @dataclass
 class Site:
-    """A store, a folder of artifacts, and the workers that were started on them."""
+    """A store, a folder of artifacts, and the workers that were started on them.
+
+    The artifacts are in the folder, beside what workers say, or in a place of their own.
+    """
 
     url: str
     folder: Path
+    artifacts: Path | None = None
     epochs: int = 4
     seed: int = 0
     budget: int = 0
     workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def place(self) -> Path:
+        """Of the artifacts."""
+        return self.artifacts or self.folder
 
     def job(self, **fields: Any) -> Job:
         """As all of its workers have it, but for the fields."""
@@ -90,7 +99,7 @@ class Site:
         made: dict[str, Any] = {
             "kind": "trials" if self.budget else "folds",
             "url": self.url,
-            "folder": f"{self.folder}",
+            "folder": f"{self.place}",
             "log": f"{log}",
             "begun": f"{self.folder / 'begun'}",
             "epochs": self.epochs,
@@ -193,9 +202,9 @@ class Site:
         """No claim is left, no network without a record, no checkpoint but of what has failed."""
         assert self.scalar("SELECT count(*) FROM claims WHERE holder IS NOT NULL") == 0
         names = {row["record"]["weights"] for row in found.values()}
-        stored = {path.name for path in (self.folder / "weights").iterdir()}
+        stored = {path.name for path in (self.place / "weights").iterdir()}
         assert stored == names, "each record has its network, and no other is there"
-        assert len(checkpoints_in(self.folder)) <= failed
+        assert len(checkpoints_in(self.place)) <= failed
 
     def check_search(self, *, interruptions: int) -> None:
         """The laws of a search that was disturbed."""
