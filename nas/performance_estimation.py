@@ -33,10 +33,11 @@ from unetpp.models.cost import measure_latency
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.recipe import TrainRecipe
 from unetpp.records import EpochLog, RunKey, RunRecord
-from unetpp.run import Bench, run_fold
+from unetpp.run import Bench, checkpoint_of, run_fold
 from unetpp.searches import TrialRecord, is_allowed
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
+from unetpp.training.checkpoints import Slot
 from unetpp.training.costs import costs_of
 from unetpp.training.failures import DivergenceError, free_memory, is_out_of_memory
 
@@ -123,10 +124,12 @@ def judge(
     folder: Path,
     *,
     on_trial: Callable[[TrialProgress], None],
+    held: Callable[[Slot], Slot],
 ) -> TrialRecord:
     """Train a claimed trial fold by fold, until it is validated or given up; how it ended.
 
-    The baseline is never given up. Folds that the store has are not trained again.
+    The baseline is never given up. Folds that the store has are not trained again. `held` guards the
+    place of a checkpoint: whoever lost its claim must not write there.
     """
     trial, claim = claimed.trial, claimed.claim
     spec = GridSpec.from_json(trial.spec)
@@ -145,7 +148,7 @@ def judge(
             f"{n} {trial.costs[n]:.4g}, allowed {estimation.limits[n]:g}" for n in broken
         )
         return replace(trial, state="infeasible", value=0.0, reason=f"not trained: {reason}")
-    runs = _TrialRuns(estimation, bench, store, proposals, claim, folder, on_trial)
+    runs = _TrialRuns(estimation, bench, store, proposals, claim, folder, on_trial, held)
     while trial.folds_done < bench.folds.num_folds:
         try:
             trial = runs.train_next_fold(trial, spec)
@@ -199,6 +202,7 @@ class _TrialRuns:
     claim: Claim
     folder: Path
     on_trial: Callable[[TrialProgress], None]
+    held: Callable[[Slot], Slot]
 
     def train_next_fold(self, trial: TrialRecord, spec: GridSpec) -> TrialRecord:
         fold = trial.folds_done
@@ -216,7 +220,10 @@ class _TrialRuns:
                 watched = self._at_rung(watched, log)
 
         with training(self.folder):
-            record = run_fold(self.bench, spec, fold, self.store, on_epoch=on_epoch)
+            slot = self.held(checkpoint_of(self.bench, spec, fold))
+            record = run_fold(
+                self.bench, spec, fold, self.store, on_epoch=on_epoch, checkpoint=slot
+            )
         scores = self.scores(trial, fold + 1)
         done = replace(
             watched,

@@ -17,7 +17,7 @@ from nas.engines import Engine
 from nas.performance_estimation import Estimation, TrialProgress, judge
 from nas.proposals import ClaimedTrial, ProposalPlan, Proposals, item_of
 from nas.stopping import PreemptedError, Stop
-from nas.workers import last_line, read_log, write_log
+from nas.workers import HeldSlot, last_line, read_log, write_log
 from unetpp.claims import LEASE_S, ClaimLostError, Claims
 from unetpp.errors import PlaceError, UserError
 from unetpp.recipe import TrainRecipe
@@ -25,7 +25,7 @@ from unetpp.run import Bench, checkpoint_of
 from unetpp.searches import SearchLedger, TrialRecord
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
-from unetpp.training.checkpoints import remove_checkpoint
+from unetpp.training.checkpoints import Slot, remove_checkpoint
 
 # A program that fails every time must not use up the budget.
 _FAILURES_IN_A_ROW = 3
@@ -169,7 +169,9 @@ def _judged(
             stop.check()
 
         try:
-            judged = _ended(claimed, work, store, proposals, on_progress)
+            judged = _ended(
+                claimed, work, store, proposals, on_progress, lambda slot: HeldSlot(slot, renewal)
+            )
         except ClaimLostError:
             return None
         except BaseException:
@@ -188,12 +190,13 @@ def _ended(
     store: RecordStore,
     proposals: Proposals,
     on_progress: OnTrial,
+    held: Callable[[Slot], Slot],
 ) -> TrialRecord:
     """A trial with its end. A fault of a candidate is its end; the search goes on."""
     try:
         return judge(
             claimed, work.estimation, work.bench, store, proposals, work.folder,
-            on_trial=on_progress,
+            on_trial=on_progress, held=held,
         )  # fmt: skip
     except (ClaimLostError, PreemptedError, PlaceError, OSError, DBAPIError):
         # No fault of the candidate.

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from nas.stopping import PreemptedError, Stop
-from unetpp.claims import LEASE_S, Claim, ClaimLostError, Claims, ClaimState
+from unetpp.claims import LEASE_S, Claim, ClaimLostError, Claims, ClaimState, Renewal
 from unetpp.errors import UserError
 from unetpp.records import EpochLog
 from unetpp.run import Bench, checkpoint_of, is_done, run_fold
@@ -70,6 +70,32 @@ class FoldProgress:
     log: EpochLog | None
     trained: bool = True
     seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSlot:
+    """A slot that is changed only while a claim is held.
+
+    A worker that was halted beyond its lease would else put an old epoch in the place of the newer
+    one of whoever took over. All but `read` raise ClaimLostError then.
+    """
+
+    slot: Slot
+    renewal: Renewal
+
+    def read(self) -> bytes | None:
+        """See `Slot`."""
+        return self.slot.read()
+
+    def write(self, data: bytes) -> None:
+        """See `Slot`."""
+        self.renewal.confirm()
+        self.slot.write(data)
+
+    def remove(self) -> None:
+        """See `Slot`."""
+        self.renewal.confirm()
+        self.slot.remove()
 
 
 OnProgress = Callable[[FoldProgress], None]
@@ -261,7 +287,8 @@ def _train(
             stop.check()
 
         try:
-            run_fold(task.bench, task.spec, task.fold, store, on_epoch=on_epoch)
+            slot = HeldSlot(_checkpoint(task), renewal)
+            run_fold(task.bench, task.spec, task.fold, store, on_epoch=on_epoch, checkpoint=slot)
         except ClaimLostError:
             if store.recorded([task.id]):
                 # Written by this worker after another had finished and removed it.

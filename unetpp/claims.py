@@ -11,6 +11,8 @@ dropped.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 import threading
 import time
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from unetpp.database import HasEngine, make_tables, patient
 from unetpp.processes import Process, is_dead, this_process
@@ -311,6 +313,7 @@ class Renewal:
         self._progress: str | None = None
         self._said, self._ended = threading.Event(), threading.Event()
         self._lost = False
+        self._numbers = itertools.count(1)
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def start(self) -> None:
@@ -340,16 +343,30 @@ class Renewal:
                 f"life for {self._claims.lease:g} s"
             )
 
+    def confirm(self) -> None:
+        """Give a sign of life now, before something is written that another may have written.
+
+        A database that is away confirms it too: nobody can take the claim meanwhile.
+
+        Raises:
+            ClaimLostError: when the claim is another's.
+        """
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            self._beat()
+        self.check()
+
+    def _beat(self) -> None:
+        held = self._claims.beat(self._claim, next(self._numbers), self._progress)
+        self._lost = self._lost or not held
+
     def _renew(self) -> None:
         longest = min(self._claims.lease / _BEATS_A_LEASE, _LONGEST_PAUSE_S)
         shortest = min(longest, _SHORTEST_PAUSE_S)
-        number = 0
         while not self._ended.wait(shortest * random.uniform(0.8, 1.0)):
             self._said.wait(longest - shortest)
             self._said.clear()
-            number += 1
             try:
-                self._lost = not self._claims.beat(self._claim, number, self._progress)
+                self._beat()
             except Exception:  # noqa: BLE001, S112 - a thread that ends loses a living process
                 # The database is away: nobody can take the claim meanwhile.
                 continue

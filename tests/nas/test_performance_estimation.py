@@ -50,7 +50,7 @@ def test_a_fold_that_goes_on_counts_each_epoch_of_its_trial_once(tmp_path, monke
     )
     last = 3
 
-    def interrupted(*_: Any, on_epoch: Any) -> None:
+    def interrupted(*_: Any, on_epoch: Any, checkpoint: Any) -> None:
         """Epochs that were finished before are told again, as `train` does it."""
         for epoch in range(1, last + 1):
             on_epoch(
@@ -77,6 +77,7 @@ def test_a_fold_that_goes_on_counts_each_epoch_of_its_trial_once(tmp_path, monke
         Claim(item="trial-search-0", token="0" * 32),
         tmp_path,
         told.append,
+        lambda slot: slot,
     )
     with pytest.raises(_InterruptedError):
         runs.train_next_fold(notes.trial, spec)

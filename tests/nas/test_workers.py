@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from slots import MemorySlot
 from tiny_study import store_in, tiny_bench, tiny_spec
 
 from nas.engines import Engine, run_all
 from nas.performance_estimation import fold_dice, mean_dice
-from nas.workers import FoldProgress, FoldTask
+from nas.workers import FoldProgress, FoldTask, HeldSlot
+from unetpp.claims import ClaimLostError, Claims
 
 TESTS = Path(__file__).parents[1]
 
@@ -71,6 +73,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     """kill -9 of the parent in the middle of a long run leaves no process behind."""
     script = f"""
 from pathlib import Path
+from slots import MemorySlot
 from tiny_study import store_in, tiny_bench, tiny_spec
 from nas.engines import Engine, run_all
 from nas.workers import FoldTask
@@ -107,3 +110,22 @@ def children_of(pid: int) -> list[str]:
 def alive(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_worker_that_lost_its_claim_leaves_the_checkpoint_of_the_next_alone(tmp_path):
+    store, slot = store_in(tmp_path), MemorySlot()
+    late = Claims(store)
+    claim = late.claim_one(["run-a"])
+    assert claim is not None
+    with late.renewed(claim) as renewal:
+        held = HeldSlot(slot, renewal)
+        held.write(b"epoch 4")
+        late.give_back(claim)
+        other = Claims(store).claim_one(["run-a"])
+        assert other is not None
+        slot.write(b"epoch 10")
+        with pytest.raises(ClaimLostError):
+            held.write(b"epoch 5")
+        with pytest.raises(ClaimLostError):
+            held.remove()
+        assert held.read() == b"epoch 10"
