@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from nas.crew import Work, crew
 from nas.stopping import Stop
-from nas.workers import FoldTask, OnProgress, refuse_failures, watch, work_off
+from nas.workers import FoldTask, OnProgress, recorded, refuse_failures, watch, work_off
 from unetpp.claims import Claims
 from unetpp.store import RecordStore
 
@@ -88,6 +88,9 @@ def run_all(
     if engine.is_here:
         failed = work_off(tasks, store, on_progress=on_progress, stop=stop)
     else:
+        before = recorded(tasks, store)
         with engine.workers(_FoldWork(tasks, store.url)) as look:
-            failed = watch(tasks, store, on_progress=on_progress, look=look, stop=stop)
+            failed = watch(
+                tasks, store, on_progress=on_progress, look=look, stop=stop, before=before
+            )
     refuse_failures(tasks, failed)

@@ -7,7 +7,7 @@ most the epoch that it was at.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -168,6 +168,7 @@ def watch(
     on_progress: OnProgress,
     look: Callable[[], None],
     stop: Stop,
+    before: Collection[str] = (),
 ) -> dict[str, str]:
     """Wait until others have trained the tasks, and tell how they go; see `work_off`.
 
@@ -177,6 +178,7 @@ def watch(
         on_progress: as there.
         stop: as there.
         look: called about once a second; raises when nobody works any more.
+        before: ids of tasks that were recorded before anybody worked.
     """
     claims = Claims(store)
     left = {task.id: task for task in tasks}
@@ -184,6 +186,9 @@ def watch(
     while True:
         for key in _recorded(left, store, at_most=len(left)):
             task = left.pop(key)
+            if key in before:
+                on_progress(_told(task, None, trained=False))
+                continue
             record = store.run(task.bench.key(task.spec, task.fold))
             assert record is not None
             on_progress(_told(task, record.curve[-1]))
@@ -202,6 +207,11 @@ def watch(
             return failed
         look()
         stop.sleep(_SHORTEST_POLL_S)
+
+
+def recorded(tasks: Sequence[FoldTask], store: RecordStore) -> frozenset[str]:
+    """The ids of those that are done, watched as their bench wants."""
+    return frozenset(_recorded({task.id: task for task in tasks}, store, at_most=len(tasks)))
 
 
 def refuse_failures(tasks: Sequence[FoldTask], failed: Mapping[str, str]) -> None:
