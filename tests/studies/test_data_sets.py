@@ -14,6 +14,7 @@ from reports.sections import comparison
 from studies._data_sets import study_folders
 from unetpp.data.phantoms import make_phantoms
 from unetpp.errors import UserError
+from unetpp.records import StudyManifest
 from unetpp.store import RecordStore
 
 STUDY = "nested_vs_plain"
@@ -56,12 +57,14 @@ def refusal(result: tuple[int, str, str]) -> str:
     return lines[0]
 
 
-def _manifest(folder: Path):
+def _manifest(folder: Path) -> StudyManifest:
     store = RecordStore.open_folder(folder, must_exist=True)
     try:
-        return store.manifest(STUDY)
+        manifest = store.manifest(STUDY)
     finally:
         store.close()
+    assert manifest is not None
+    return manifest
 
 
 def test_each_data_set_is_the_study_that_it_is_alone(unetpp, cells, cores):
