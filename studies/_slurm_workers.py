@@ -7,12 +7,14 @@ this user's jobs; nobody else may write there.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -32,20 +34,31 @@ if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
     from submitit.helpers import DelayedSubmission
 
-# How often a job that failed is replaced, for each worker.
+# How often a job that ended too early is replaced, for each worker.
 _REPLACEMENTS = 5
 # How often a job may come to its time limit and be queued again: a study may take weeks.
 _MOST_TIMEOUTS = 1000
 # Seconds before the limit at which a job is told to end: time to finish an epoch.
 _NOTICE_S = 300
-# Seconds between two questions to Slurm; submitit itself asks ever more rarely.
-_ASK_EVERY_S = 60.0
+# Seconds between two questions to Slurm: after jobs were submitted, and later.
+_ASK_SOON_S, _ASK_EVERY_S = 2.0, 60.0
+# What a question to Slurm may take, in seconds.
+_ANSWER_S = 60.0
 # Some of what `--slurm` takes, for an error sentence.
 _KNOWN = "partition, time, account, qos, mem, cpus_per_task, gres, constraint, signal_delay_s"
 # Set by this program, so that what it says elsewhere is true.
-_OURS = frozenset(("setup", "teardown", "srun_args", "additional_parameters", "nodes"))
+_OURS = frozenset(
+    (
+        *("setup", "teardown", "use_srun", "srun_args", "additional_parameters"),
+        *("nodes", "ntasks_per_node", "map_count", "stderr_to_stdout"),
+    )
+)
 
+# What a worker says at its end. The log goes on with what others have to say of that.
+_DONE = "everything is recorded"
 _REFUSED, _ASKED = "error: ", "stopped; what this worker was at is given back"
+_OTHERS = ("srun: ", "slurmstepd", "submitit ")
+_PREEMPTED = "DUE TO PREEMPTION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class SlurmWorker:
         """Work; end early, with the claim given back, when Slurm asks for it."""
         import submitit
 
+        reporter = Reporter(Console(stderr=True))
         stop, out_of_time = Stop(), False
         notice = getattr(signal, f"SIG{submitit.JobEnvironment.USR_SIG}")
         queue_again = signal.getsignal(notice)
@@ -75,13 +89,17 @@ class SlurmWorker:
         # Also what cancels a job. Slurm, or the command that placed it, knows whether to go on.
         signal.signal(signal.SIGTERM, lambda *_: stop.ask())
         try:
-            run_worker(WorkerCall.from_json(self.call), Reporter(Console(stderr=True)), stop)
+            run_worker(WorkerCall.from_json(self.call), reporter, stop)
         except PreemptedError:
             if out_of_time and callable(queue_again):
-                queue_again(notice, None)
+                # Where Slurm does not let it, the command submits another.
+                with suppress(OSError, subprocess.SubprocessError):
+                    queue_again(notice, None)
             sys.exit(_ASKED)
         except UserError as error:
             sys.exit(f"{_REFUSED}{' '.join(str(error).split())}")
+        # Any other end leaves a result too, which only unpickling would tell from this one.
+        reporter.say(_DONE)
 
     def checkpoint(self) -> DelayedSubmission:
         """The same job again: what it had finished is in the store."""
@@ -115,7 +133,8 @@ def slurm_placement(
     options = _options_of(placing)
     executor = _executor(folder, cluster)
     executor.update_parameters(**{f"slurm_{name}": value for name, value in options.items()})
-    return partial(_placed, call, placing.num_workers, executor)
+    jobs = partial(_Jobs, call, placing.num_workers, executor, _CLUSTERS[cluster])
+    return partial(_placed, jobs)
 
 
 def _executor(folder: Path, cluster: str) -> AutoExecutor:
@@ -166,6 +185,9 @@ def _options_of(placing: Placing) -> dict[str, Any]:
             )
         options[name] = int(value) if value.isdecimal() else value
     _check_limits(options)
+    # Not every Slurm lets a job be queued again unless it says so, or tells `srun` of its cores.
+    options["additional_parameters"] = {"requeue": True}
+    options["srun_args"] = [f"--cpus-per-task={options['cpus_per_task']}"]
     return options
 
 
@@ -185,10 +207,8 @@ def _check_limits(options: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _placed(
-    call: WorkerCall, num_workers: int, executor: AutoExecutor
-) -> Iterator[Callable[[], None]]:
-    jobs = _Jobs(call, num_workers, executor)
+def _placed(make_jobs: Callable[[], _Jobs]) -> Iterator[Callable[[], None]]:
+    jobs = make_jobs()
     try:
         jobs.begin()
         yield jobs.look
@@ -196,53 +216,118 @@ def _placed(
         jobs.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """What is asked of whoever runs the jobs.
+
+    Attributes:
+        going: the ids of jobs that wait or run, these and perhaps others; None for no answer.
+        cancel: asks them to end, and ends them soon after.
+        ask_soon_s: see `_ASK_SOON_S`.
+    """
+
+    going: Callable[[Sequence[Job[None]]], Collection[str] | None]
+    cancel: Callable[[Sequence[Job[None]]], object]
+    ask_soon_s: float
+
+
+def _in_queue(_: Sequence[Job[None]]) -> Collection[str] | None:
+    # submitit asks `sacct`, which is not everywhere, and takes a preempted job for one that runs.
+    question = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    # A user may have set which jobs are shown.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
+    try:
+        answer = subprocess.run(
+            question, env=plain, capture_output=True, text=True, timeout=_ANSWER_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return frozenset(answer.stdout.split())
+
+
+def _scancel(jobs: Sequence[Job[None]]) -> None:
+    subprocess.run(["scancel", "--quiet", *(job.job_id for job in jobs)], check=False)
+
+
+_CLUSTERS = {
+    "slurm": _Cluster(_in_queue, _scancel, _ASK_SOON_S),
+    "local": _Cluster(
+        lambda jobs: frozenset(job.job_id for job in jobs if not job.done()),
+        lambda jobs: [job.cancel(check=False) for job in jobs],
+        0.0,
+    ),
+}
+
+
 class _Jobs:
     """The jobs of this command."""
 
-    def __init__(self, call: WorkerCall, num_workers: int, executor: AutoExecutor) -> None:
+    def __init__(
+        self, call: WorkerCall, num_workers: int, executor: AutoExecutor, cluster: _Cluster
+    ) -> None:
         self._worker = SlurmWorker(call.to_json())
-        self._num_workers, self._executor = num_workers, executor
+        self._num_workers, self._executor, self._cluster = num_workers, executor, cluster
         self._running: Sequence[Job[None]] = []
-        self._failed = 0
-        self._asked_at = time.monotonic()
+        self._ended_early = 0
+        self._ask_at, self._pause = 0.0, 0.0
 
     def begin(self) -> None:
         self._running = self._submit(self._num_workers)
 
     def look(self) -> None:
-        force = time.monotonic() - self._asked_at > _ASK_EVERY_S
-        if force:
-            self._asked_at = time.monotonic()
-        going: list[Job[None]] = []
-        lost = 0
-        for job in self._running:
-            if not job.done(force_check=force):
-                going.append(job)
-            elif not job.paths.result_pickle.exists():
-                self._note_failure(job)
-                lost += 1
-            # One answer tells of all jobs.
-            force = False
-        self._running = [*going, *(self._submit(lost) if lost else ())]
+        if not self._running:
+            # All of them left, as they saw nothing to do, and it is not all done.
+            self._count(self._num_workers, f"the last of them with {_DONE!r}")
+            self.begin()
+            return
+        over = self._over()
+        lost = [job for job in over if self._is_lost(job)]
+        going = [job for job in self._running if job not in over]
+        self._running = [*going, *(self._submit(len(lost)) if lost else ())]
 
     def cancel(self) -> None:
-        """Slurm asks them to end, and ends them soon after; a claim that is left so is swept."""
-        for job in self._running:
-            job.cancel(check=False)
+        """Those that Slurm must kill leave a claim, which is swept."""
+        if self._running:
+            self._cluster.cancel(self._running)
 
-    def _note_failure(self, job: Job[None]) -> None:
-        """Count it, unless Slurm asked it to end."""
-        words = _last_line(job)
-        if words.startswith(_REFUSED):
-            raise UserError(words.removeprefix(_REFUSED))
-        if words == _ASKED:
-            return
-        self._failed += 1
-        if self._failed > _REPLACEMENTS * self._num_workers:
+    def _over(self) -> Sequence[Job[None]]:
+        # Without asking, as far as a job could still write its result.
+        over = [job for job in self._running if job.paths.result_pickle.exists()]
+        if time.monotonic() < self._ask_at:
+            return over
+        going = self._cluster.going(self._running)
+        self._ask_at = time.monotonic() + self._pause
+        self._pause = min(2 * self._pause, _ASK_EVERY_S)
+        if going is None:
+            return over
+        return [job for job in self._running if job in over or job.job_id not in going]
+
+    def _is_lost(self, job: Job[None]) -> bool:
+        """Whether it ended before all was done; that is counted, unless Slurm asked for it.
+
+        Raises:
+            UserError: when it was refused something, or jobs keep ending.
+        """
+        own, others = _last_words(job)
+        if own.startswith(_REFUSED):
+            raise UserError(own.removeprefix(_REFUSED))
+        if own == _DONE:
+            return False
+        if own != _ASKED and not any(_PREEMPTED in line for line in others):
+            words = "; ".join(filter(None, (own, *others[-1:])))
+            self._count(
+                1,
+                f"the last ({job.job_id}) with {words or 'no word'!r}; see its log in "
+                f"{job.paths.stderr.parent}, which all nodes must share",
+            )
+        return True
+
+    def _count(self, number: int, words: str) -> None:
+        self._ended_early += number
+        if self._ended_early > _REPLACEMENTS * self._num_workers:
             raise UserError(
-                f"workers must live to finish a fold, but {self._failed} jobs failed, the last "
-                f"({job.job_id}) with {words or 'no word'!r}; see its log in "
-                f"{job.paths.stderr.parent}, and the same command goes on"
+                f"jobs must live until everything is recorded, but {self._ended_early} of them "
+                f"ended before, {words}; the same command goes on"
             )
 
     def _submit(self, number: int) -> Sequence[Job[None]]:
@@ -250,17 +335,26 @@ class _Jobs:
 
         try:
             with self._executor.batch():
-                return [self._executor.submit(self._worker) for _ in range(number)]
+                jobs = [self._executor.submit(self._worker) for _ in range(number)]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise UserError(
                 f"Slurm must accept the jobs, but sbatch says {_one_line(error)}; mend --slurm, and "
                 "the same command goes on"
             ) from error
+        self._pause = self._cluster.ask_soon_s
+        self._ask_at = time.monotonic() + self._pause
+        return jobs
 
 
-def _last_line(job: Job[None]) -> str:
-    lines = [line.strip() for line in (job.stderr() or "").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+def _last_words(job: Job[None]) -> tuple[str, list[str]]:
+    """The last line of the worker, and what those who started it and ended it said behind it."""
+    own, others = "", []
+    for line in (job.stderr() or "").splitlines():
+        if line.startswith(_OTHERS):
+            others.append(line.strip())
+        elif line.strip():
+            own, others = line.strip(), []
+    return own, others
 
 
 def _one_line(error: BaseException) -> str:
