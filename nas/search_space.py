@@ -22,13 +22,14 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict
 
 from unetpp.errors import UserError
 from unetpp.grid import no_skips, plain_encoder, unet, unet_plus, unetpp
 from unetpp.recipe import AUGMENTATIONS, Loss, TrainRecipe
 from unetpp.searches import Value
 from unetpp.spec import Block, EncoderSpec, GridSpec, Node, Supervision, Up
+from unetpp.stored_json import StoredJson
 
 # Besides skip_SOURCE_TARGET, these mean something; `decode` says what.
 _NAMES = (
@@ -172,12 +173,12 @@ class SearchSpace:
 
     def to_json(self) -> str:
         """The whole description as JSON."""
-        return SEARCH_SPACE_JSON.dump_json(self).decode()
+        return _STORED.write(self)
 
     @staticmethod
     def from_json(text: str | bytes) -> SearchSpace:
-        """The space that `to_json` wrote; pydantic's ValidationError on anything else."""
-        return SEARCH_SPACE_JSON.validate_json(text)
+        """The space that `to_json` wrote; RecordError on anything else."""
+        return _STORED.read(text)
 
     def differences(self, other: SearchSpace) -> list[str]:
         """What `other` has otherwise, one phrase each: "depth: 1, 2 there, depth: 1, 2, 3 now".
@@ -271,7 +272,7 @@ class SearchSpace:
         return params
 
 
-SEARCH_SPACE_JSON = TypeAdapter(SearchSpace)
+_STORED = StoredJson(SearchSpace, "the space of a search")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

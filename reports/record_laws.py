@@ -23,6 +23,7 @@ from unetpp.records import CaseCounts, StudyManifest
 from unetpp.searches import Rerun, SearchManifest, SearchResult, TrialRecord
 from unetpp.spec import GridSpec
 from unetpp.store import RowKind
+from unetpp.stored_json import RecordError, first_fault
 
 # Far above any study; what promises more would keep a report busy for ever.
 _MOST_FOLDS, _MOST_SEEDS, _MOST_ARMS, _MOST_RUNS = 100_000, 10_000, 1000, 1_000_000
@@ -69,12 +70,12 @@ def readable(place: Path | str) -> Iterator[None]:
     """Records that cannot be read are refused in a sentence that names their folder or database."""
     try:
         yield
-    except UserError:
-        raise
     except (
-        *(SQLAlchemyError, ValidationError, ValueError, TypeError, KeyError, LookupError),
+        *(RecordError, SQLAlchemyError, ValueError, TypeError, LookupError),
         *(ArithmeticError, RecursionError, sqlite3.Error),
     ) as error:
+        if isinstance(error, UserError) and not isinstance(error, RecordError):
+            raise
         again = "copy the folder again" if isinstance(place, Path) else "take a backup of it"
         raise UserError(
             f"records must be as a study wrote them, but those in {place} cannot be read "
@@ -83,13 +84,11 @@ def readable(place: Path | str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, RecordError):
+        return error.reason
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))[:80] or "the whole"
-        text = f"{place}: {first['msg']}"
-    else:
-        text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:300]
+        return first_fault(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 # --- a study

@@ -25,6 +25,7 @@ from studies._options import (
     data_options,
     parse_sides,
 )
+from studies._terminal import tell
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -80,7 +81,7 @@ def check(
         scheme=split, num_folds=folds, repeats=repeats, test_share=test_share, gap=gap, seed=seed
     )
     text, num_errors = check_folder(options, choice, out, Reporter(Console(stderr=True)))
-    typer.echo(text)
+    tell(text)
     if num_errors:
         raise typer.Exit(2)
 

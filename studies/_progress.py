@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from studies._terminal import inert
+
 if TYPE_CHECKING:
     # It brings torch, for which a progress bar over a folder need not wait.
     from nas.workers import FoldProgress
@@ -28,7 +30,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(inert(text), highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:

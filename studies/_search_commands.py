@@ -48,6 +48,7 @@ from studies._options import (
     Workers,
     placing_of,
 )
+from studies._terminal import tell
 
 if TYPE_CHECKING:
     from studies._search_options import SearchOptions
@@ -232,9 +233,10 @@ def resume(
     device: Device = None,
     store: Store = None,
     artifacts: Place = None,
+    ray_address: RayAddress = None,
 ) -> None:
     """Go on with a search that was interrupted, or give it a larger budget."""
-    from studies._search_folder import options_of
+    from studies._search_folder import options_of, placing_again
 
     kept = options_of(folder, store)
     _run(
@@ -244,6 +246,7 @@ def resume(
             # Never those that were kept: whoever made the folder would choose the server.
             store=store,
             artifacts=artifacts,
+            placing=placing_again(kept.placing, ray_address),
             budget=kept.budget if budget is None else budget,
             workers=kept.workers if workers is None else workers,
             device=kept.device if device is None else device,
@@ -256,7 +259,7 @@ def status(folder: SearchFolder, store: Store = None) -> None:
     """Tell how far a search has come, also while it runs."""
     from studies._search_folder import status_text
 
-    typer.echo(status_text(folder, store))
+    tell(status_text(folder, store))
 
 
 @search_app.command()
@@ -282,7 +285,7 @@ def export(
     text = export_winner(
         folder, out or folder / "winner", onnx=onnx, store=store, artifacts=artifacts
     )
-    typer.echo(text)
+    tell(text)
 
 
 def _run(options: SearchOptions) -> None:
@@ -300,7 +303,7 @@ def _run(options: SearchOptions) -> None:
         )
         raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else SIGTERM_EXIT) from None
     report = searched.report
-    typer.echo(report.text)
+    tell(report.text)
     for sentence in report.verdict:
-        typer.echo(textwrap.fill(sentence, 80, initial_indent="* ", subsequent_indent="  "))
+        tell(textwrap.fill(sentence, 80, initial_indent="* ", subsequent_indent="  "))
     typer.echo(f"\nReport: {report.page}")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+from reports.record_laws import check_search, readable
+from studies._options import warn_ignored
 from studies._search_options import SearchOptions
 from studies._search_progress import SearchTally
+from studies._study import Placing
 from unetpp.artifacts import ArtifactLostError, Artifacts
 from unetpp.errors import UserError
 from unetpp.models.export import export_onnx
@@ -30,12 +36,31 @@ def options_of(folder: Path, store: str | None = None) -> SearchOptions:
     Raises:
         UserError: when it holds none.
     """
-    return SearchOptions.from_json(_manifest(folder, store)[0].options)
+    manifest, _, _ = _search(folder, store)
+    with readable(store or folder):
+        return SearchOptions.from_json(manifest.options)
+
+
+def placing_again(kept: Placing, ray_address: str | None) -> Placing:
+    """Where a search goes on: as before, on a Ray cluster that the command names itself.
+
+    Raises:
+        UserError: when it was on a cluster, and none is named now.
+    """
+    if kept.engine != "ray" and ray_address != os.environ.get("RAY_ADDRESS"):
+        warn_ignored({"--ray-address": ray_address}, "the search was not begun with --engine ray")
+    if kept.engine == "ray" and kept.address is not None and ray_address is None:
+        # Whoever made the folder could have named a cluster that runs code here.
+        raise UserError(
+            "a search goes on in the Ray cluster that the command names, but none is named, and it "
+            f"was begun in {kept.address}; if you know that one, add --ray-address {kept.address}"
+        )
+    return replace(kept, address=ray_address if kept.engine == "ray" else None)
 
 
 def status_text(folder: Path, store: str | None = None) -> str:
     """How far the search is, and its best trials, in lines of at most 80 columns."""
-    manifest, trials, winner = _manifest(folder, store)
+    manifest, trials, winner = _search(folder, store)
     tally = SearchTally(manifest, trials, 1)
     # An ETA needs a clock that runs, and a reader has none.
     lines = [line.removesuffix("; ETA -") for line in tally.summary()]
@@ -78,13 +103,13 @@ def export_winner(
         folder: of the search.
         out: a new folder, or one of an earlier export.
         onnx: add model.onnx.
-        artifacts: of the search, where its place is now another than it was.
+        artifacts: of the search, in place of the folder.
         store: URL of the database that holds its records, in place of its file.
 
     Raises:
         UserError: when the search has no winner yet, or `out` is something else.
     """
-    manifest, trials, winner = _manifest(folder, store)
+    manifest, trials, winner = _search(folder, store)
     if winner is None:
         raise UserError(
             f"the winner of a search is named at its end, but {folder} has none yet; go on with "
@@ -98,8 +123,9 @@ def export_winner(
         )
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    place = artifacts or SearchOptions.from_json(manifest.options).artifacts or f"{folder}"
-    _copy_network(Artifacts(place), _record(folder, key, store), partial, onnx=onnx)
+    _copy_network(
+        Artifacts(artifacts or f"{folder}"), _record(folder, key, store), partial, onnx=onnx
+    )
     if out.exists():
         shutil.rmtree(out)
     partial.replace(out)
@@ -111,11 +137,8 @@ def export_winner(
 
 
 def _record(folder: Path, key: RunKey, store: str | None) -> RunRecord:
-    records = RecordStore.open_place(folder, store, must_exist=True)
-    try:
+    with readable(store or folder), closing(_open(folder, store)) as records:
         record = records.run(key)
-    finally:
-        records.close()
     if record is None:
         raise UserError(
             f"the winner of a search has a record, but {store or folder} has none of run {key.id}; it was "
@@ -174,11 +197,11 @@ def _resume(folder: Path, store: str | None) -> str:
     return shlex.join(["unetpp", "search", "resume", f"{folder}", *place])
 
 
-def _manifest(
+def _search(
     folder: Path, store: str | None
 ) -> tuple[SearchManifest, list[TrialRecord], int | None]:
-    records = RecordStore.open_place(folder, store, must_exist=True)
-    try:
+    """The promise, the trials, the number of the winner; whoever wrote them."""
+    with readable(store or folder), closing(_open(folder, store)) as records:
         ledger = SearchLedger(records)
         names = ledger.searches()
         manifest = ledger.manifest(names[0]) if names else None
@@ -187,7 +210,10 @@ def _manifest(
                 f"a search's folder is one that `unetpp search` made, but {store or folder} holds "
                 "no search; give the folder that it printed, or its database with --store"
             )
-        result = ledger.result(manifest.search)
-        return manifest, ledger.trials(manifest.search), None if result is None else result.winner
-    finally:
-        records.close()
+        trials, result = ledger.trials(manifest.search), ledger.result(manifest.search)
+        check_search(manifest, trials, result)
+        return manifest, trials, None if result is None else result.winner
+
+
+def _open(folder: Path, store: str | None) -> RecordStore:
+    return RecordStore.open_place(folder, store, must_exist=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict
 
 from studies._options import data_options, embedded_side, parse_patch, parse_sides, warn_ignored
 from studies._study import Placing, Scale, Setting
 from unetpp.errors import UserError
+from unetpp.stored_json import StoredJson
 
 # The names that `--objective` and the limits know, beside the score.
 COSTS = ("macs", "parameters", "latency_ms", "memory_mb")
@@ -92,12 +93,12 @@ class SearchOptions:
 
     def to_json(self) -> str:
         """All of them, as JSON."""
-        return SEARCH_OPTIONS_JSON.dump_json(self).decode()
+        return _STORED.write(self)
 
     @staticmethod
     def from_json(text: str) -> SearchOptions:
-        """What `to_json` wrote; pydantic's ValidationError on anything else."""
-        return SEARCH_OPTIONS_JSON.validate_json(text)
+        """What `to_json` wrote; RecordError on anything else."""
+        return _STORED.read(text)
 
     @property
     def num_trials(self) -> int:
@@ -121,7 +122,7 @@ class SearchOptions:
         return {name: value for name, value in given.items() if value is not None}
 
 
-SEARCH_OPTIONS_JSON = TypeAdapter(SearchOptions)
+_STORED = StoredJson(SearchOptions, "the command of a search")
 
 
 def one_folder(folders: Sequence[Path]) -> Path | None:

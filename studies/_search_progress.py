@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from nas.performance_estimation import TrialProgress
+from studies._terminal import inert
 from unetpp.metrics.pareto import front
 from unetpp.searches import (
     SearchManifest,
@@ -146,9 +147,11 @@ def watching(console: Console, tally: SearchTally) -> Iterator[Callable[[TrialPr
         def show(event: TrialProgress) -> None:
             tally.add(event)
             for line in _lasting(tally, event):
-                live.console.print(line, highlight=False, markup=False, soft_wrap=True)
+                live.console.print(inert(line), highlight=False, markup=False, soft_wrap=True)
             lines = [*tally.summary(), *tally.running]
-            live.update(Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines)))
+            live.update(
+                Group(*(Text(inert(line), no_wrap=True, overflow="ellipsis") for line in lines))
+            )
 
         yield show
 
@@ -156,7 +159,7 @@ def watching(console: Console, tally: SearchTally) -> Iterator[Callable[[TrialPr
 def _line(console: Console, tally: SearchTally, event: TrialProgress) -> None:
     tally.add(event)
     for line in _lasting(tally, event):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(inert(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _lasting(tally: SearchTally, event: TrialProgress) -> list[str]:

@@ -60,6 +60,7 @@ from studies._options import (
     warn_ignored,
 )
 from studies._search_commands import SIGTERM_EXIT, search_app
+from studies._terminal import inert, tell
 
 if TYPE_CHECKING:
     from reports import Report
@@ -103,7 +104,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"error: {_inert(error)}", err=True)
+        typer.echo(f"error: {_sentence(error)}", err=True)
         sys.exit(2)
 
 
@@ -384,7 +385,7 @@ def draw(
     """
     from studies._draw_describe import draw_command
 
-    typer.echo(draw_command(spec, pictures=out or [], prune=prune, runs=runs, store=store))
+    tell(draw_command(spec, pictures=out or [], prune=prune, runs=runs, store=store))
 
 
 @app.command()
@@ -408,7 +409,7 @@ def describe(
     """
     from studies._draw_describe import describe_command
 
-    typer.echo(describe_command(spec, size=size, as_json=as_json, runs=runs, store=store))
+    tell(describe_command(spec, size=size, as_json=as_json, runs=runs, store=store))
 
 
 @app.command()
@@ -470,25 +471,21 @@ def predict(
         model=model, images=images, out=out, arm=arm, fold=fold, head=head, layout=layout,
         slice_axis=slices, device=device, store=store, overwrite=overwrite, artifacts=artifacts,
     )  # fmt: skip
-    typer.echo(predict_command(asked, Reporter(Console(stderr=True))))
+    tell(predict_command(asked, Reporter(Console(stderr=True))))
 
 
 def _print_report(written: Report) -> None:
-    typer.echo(written.text)
+    tell(written.text)
     for sentence in written.verdict:
-        typer.echo(textwrap.fill(sentence, 80, initial_indent="* ", subsequent_indent="  "))
+        tell(textwrap.fill(sentence, 80, initial_indent="* ", subsequent_indent="  "))
     typer.echo(f"\nReport: {written.page}")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo(f"warning: {_inert(message)}", err=True)
+    typer.echo(f"warning: {_sentence(message)}", err=True)
 
 
-def _inert(sentence: object) -> str:
-    """A sentence as a terminal may print it: what it quotes may come from a file of anybody."""
-    from reports.escaping import plain
-
+def _sentence(sentence: object) -> str:
+    """A sentence as a terminal may print it, of a length that can be read."""
     text = str(sentence)
-    cut = text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]} ..."
-    # Some sentences are lists, with a line each.
-    return "\n".join(map(plain, cut.split("\n")))
+    return inert(text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]} ...")

@@ -17,7 +17,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from unetpp.database import HasEngine, make_tables, patient
 from unetpp.processes import Process, is_dead, this_process
+from unetpp.stored_json import RecordError
 
 # Seconds without a sign of life after which a worker counts as dead.
 LEASE_S = 60.0
@@ -53,6 +54,11 @@ _CLAIMS = sa.Table(
     sa.Column("failure", sa.Text),
 )
 CLAIM_TABLES = tuple(_METADATA.sorted_tables)
+_KINDS = {
+    **dict.fromkeys(("item", "token"), str),
+    **dict.fromkeys(("beat", "deaths"), int),
+    **dict.fromkeys(("progress", "failure"), str | None),
+}
 
 
 class ClaimLostError(Exception):
@@ -277,7 +283,7 @@ class Claims:
         wanted = frozenset(items)
         with self._engine.connect() as connection:
             rows = connection.execute(query).mappings()
-            return {row["item"]: _state(row) for row in rows if row["item"] in wanted}
+            return {row["item"]: _state({**row}) for row in rows if row["item"] in wanted}
 
     def beat(self, claim: Claim, number: int, progress: str | None) -> bool:
         """One sign of life; False when the claim is another's. Not tried again by itself.
@@ -374,14 +380,10 @@ class Renewal:
                 return
 
 
-def _state(row: Any) -> ClaimState:
+def _state(row: Mapping[str, Any]) -> ClaimState:
     holder = row["holder"]
-    return ClaimState(
-        item=row["item"],
-        token=row["token"],
-        holder=None if holder is None else Process.from_json(holder),
-        beat=row["beat"],
-        deaths=row["deaths"],
-        progress=row["progress"],
-        failure=row["failure"],
-    )
+    known = {**row, "holder": None if holder is None else Process.from_json(holder)}
+    # SQLite takes any value in any column.
+    if not all(isinstance(known[name], kind) for name, kind in _KINDS.items()):
+        raise RecordError("a claim", "it has a text where a number is due, or the other way round")
+    return ClaimState(**known)

@@ -9,7 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict
+
+from unetpp.stored_json import StoredJson
 
 _PROC = Path("/proc")
 
@@ -41,15 +43,15 @@ class Process:
 
     def to_json(self) -> str:
         """All of it."""
-        return _JSON.dump_json(self).decode()
+        return _STORED.write(self)
 
     @staticmethod
     def from_json(text: str) -> Process:
-        """What `to_json` wrote; pydantic's ValidationError on anything else."""
-        return _JSON.validate_json(text)
+        """What `to_json` wrote; RecordError on anything else."""
+        return _STORED.read(text)
 
 
-_JSON = TypeAdapter(Process)
+_STORED = StoredJson(Process, "the holder of a claim")
 
 
 def this_process() -> Process:

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import sqlalchemy as sa
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict
 from sqlalchemy.exc import IntegrityError
 
 from unetpp.claims import Claim, hold, is_held
 from unetpp.database import Bindable, make_tables, patient
 from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
+from unetpp.stored_json import StoredJson
 
 # Of a parameter of a search space.
 Value = bool | int | float | str
@@ -211,9 +212,9 @@ _TRIALS = sa.Table(
     sa.Column("record", sa.Text, nullable=False),
 )
 
-_MANIFEST_JSON = TypeAdapter(SearchManifest)
-_TRIAL_JSON = TypeAdapter(TrialRecord)
-_RESULT_JSON = TypeAdapter(SearchResult)
+_MANIFEST = StoredJson(SearchManifest, "the promise of a search")
+_TRIAL = StoredJson(TrialRecord, "a trial")
+_RESULT = StoredJson(SearchResult, "the result of a search")
 
 
 class SearchLedger(Bindable):
@@ -260,7 +261,7 @@ class SearchLedger(Bindable):
     @patient
     def put_manifest(self, manifest: SearchManifest) -> None:
         """Store what a search promises; another promise of the same name must not be there."""
-        text = _MANIFEST_JSON.dump_json(manifest).decode()
+        text = _MANIFEST.write(manifest)
         try:
             with self._begin() as connection:
                 connection.execute(
@@ -274,7 +275,7 @@ class SearchLedger(Bindable):
     @patient
     def replace_manifest(self, manifest: SearchManifest) -> None:
         """Store a promise in place of the one of the same name: a larger budget, for example."""
-        text = _MANIFEST_JSON.dump_json(manifest).decode()
+        text = _MANIFEST.write(manifest)
         with self._begin() as connection:
             where = _SEARCHES.c.search == manifest.search
             connection.execute(_SEARCHES.update().where(where).values(manifest=text))
@@ -282,12 +283,12 @@ class SearchLedger(Bindable):
     def manifest(self, search: str) -> SearchManifest | None:
         """What the search promised, or None when it was never started here."""
         text = self._column(_SEARCHES.c.manifest, search)
-        return None if text is None else _MANIFEST_JSON.validate_json(text)
+        return None if text is None else _MANIFEST.read(text)
 
     @patient
     def put_result(self, search: str, result: SearchResult) -> None:
         """Store what the search decided, in place of an earlier decision."""
-        text = _RESULT_JSON.dump_json(result).decode()
+        text = _RESULT.write(result)
         with self._begin() as connection:
             where = _SEARCHES.c.search == search
             connection.execute(_SEARCHES.update().where(where).values(result=text))
@@ -295,12 +296,12 @@ class SearchLedger(Bindable):
     def result(self, search: str) -> SearchResult | None:
         """What the search decided, or None when it has not ended."""
         text = self._column(_SEARCHES.c.result, search)
-        return None if text is None else _RESULT_JSON.validate_json(text)
+        return None if text is None else _RESULT.read(text)
 
     @patient
     def add_trial(self, search: str, trial: TrialRecord) -> None:
         """Store a new trial; another one of its number must not be there."""
-        text = _trial_text(trial)
+        text = _TRIAL.write(trial)
         try:
             with self._begin() as connection:
                 row = {"search": search, "number": trial.number, "record": text}
@@ -319,7 +320,7 @@ class SearchLedger(Bindable):
                     return False
                 where &= is_held(claim)
             changed = connection.execute(
-                _TRIALS.update().where(where).values(record=_trial_text(trial))
+                _TRIALS.update().where(where).values(record=_TRIAL.write(trial))
             )
             return changed.rowcount == 1
 
@@ -420,9 +421,5 @@ def _trials_where(
     connection: sa.Connection, search: str, where: sa.ColumnElement[bool]
 ) -> dict[int, TrialRecord]:
     query = sa.select(_TRIALS.c.record).where(_TRIALS.c.search == search, where)
-    trials = map(_TRIAL_JSON.validate_json, connection.execute(query).scalars())
+    trials = map(_TRIAL.read, connection.execute(query).scalars())
     return {trial.number: trial for trial in trials}
-
-
-def _trial_text(trial: TrialRecord) -> str:
-    return _TRIAL_JSON.dump_json(trial).decode()

@@ -9,7 +9,6 @@ rule.
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 from sqlalchemy.dialects.postgresql import VARCHAR
 from sqlalchemy.exc import IntegrityError
 
@@ -37,6 +35,7 @@ from unetpp.records import (
     TraceEntry,
 )
 from unetpp.schema import open_schema
+from unetpp.stored_json import StoredJson
 
 _Row = CaseCounts | CaseSurface | CaseObjects | EdgeCounts | TraceEntry
 
@@ -172,10 +171,10 @@ def row_fields(kind: RowKind) -> tuple[str, ...]:
     return tuple(column.name for column in _ROW_TABLES[kind].columns if column.name != "run_id")
 
 
-_RECORD_JSON = TypeAdapter(RunRecord)
-_LATENCY_JSON = TypeAdapter(LatencyRecord)
-_MANIFEST_JSON = TypeAdapter(StudyManifest)
-_INVOCATION_JSON = TypeAdapter(Invocation)
+_RECORD = StoredJson(RunRecord, "the record of a run")
+_LATENCY = StoredJson(LatencyRecord, "a timing")
+_MANIFEST = StoredJson(StudyManifest, "the promise of a study")
+_INVOCATION = StoredJson(Invocation, "a start of the command")
 
 
 class RecordStore:
@@ -273,7 +272,7 @@ class RecordStore:
         self, record: RunRecord, scores: ScoredCases, traces: Sequence[TraceEntry] = ()
     ) -> None:
         """Store a finished run with its cases and traces, all or nothing; a known key stays as it is."""
-        row = {"id": record.key.id, **asdict(record.key), "record": _dump(_RECORD_JSON, record)}
+        row = {"id": record.key.id, **asdict(record.key), "record": _RECORD.write(record)}
         # Insert first and ask later: between a look and an insert, another process may insert.
         try:
             with self._engine.begin() as connection:
@@ -295,14 +294,12 @@ class RecordStore:
             where = _RUNS.c.id == key.id
             text = connection.execute(sa.select(_RUNS.c.record).where(where)).scalar_one()
             changed = replace(
-                _RECORD_JSON.validate_json(text),
+                _RECORD.read(text),
                 weights=weights,
                 weights_sha256=weights_sha256,
                 retrained_at=retrained_at,
             )
-            connection.execute(
-                _RUNS.update().where(where).values(record=_dump(_RECORD_JSON, changed))
-            )
+            connection.execute(_RUNS.update().where(where).values(record=_RECORD.write(changed)))
 
     @patient
     def add_traces(self, key: RunKey, traces: Sequence[TraceEntry]) -> None:
@@ -337,7 +334,7 @@ class RecordStore:
             text = connection.execute(
                 sa.select(_RUNS.c.record).where(_RUNS.c.id == key.id)
             ).scalar()
-        return None if text is None else _RECORD_JSON.validate_json(text)
+        return None if text is None else _RECORD.read(text)
 
     @patient
     def recorded(self, ids: Sequence[str]) -> frozenset[str]:
@@ -356,10 +353,7 @@ class RecordStore:
         """What `run` gives of each of a few keys, by their ids; without those that were not run."""
         query = sa.select(_RUNS.c.id, _RUNS.c.record).where(_RUNS.c.id.in_([k.id for k in keys]))
         with self._engine.connect() as connection:
-            return {
-                run_id: _RECORD_JSON.validate_json(text)
-                for run_id, text in connection.execute(query)
-            }
+            return {run_id: _RECORD.read(text) for run_id, text in connection.execute(query)}
 
     @patient
     def runs(
@@ -384,9 +378,7 @@ class RecordStore:
             .order_by(_RUNS.c.spec_id, _RUNS.c.seed, _RUNS.c.fold)
         )
         with self._engine.connect() as connection:
-            return [
-                _RECORD_JSON.validate_json(text) for text in connection.execute(query).scalars()
-            ]
+            return [_RECORD.read(text) for text in connection.execute(query).scalars()]
 
     @patient
     def cases(self, key: RunKey) -> list[CaseCounts]:
@@ -438,7 +430,7 @@ class RecordStore:
     @patient
     def put_manifest(self, manifest: StudyManifest) -> None:
         """Store what a study promises; another promise of the same name must not be there."""
-        row = {"study": manifest.study, "manifest": _dump(_MANIFEST_JSON, manifest)}
+        row = {"study": manifest.study, "manifest": _MANIFEST.write(manifest)}
         try:
             with self._engine.begin() as connection:
                 connection.execute(_STUDIES.insert(), row)
@@ -452,7 +444,7 @@ class RecordStore:
         """Store a promise in place of the one of the same name: read from another folder, say."""
         with self._engine.begin() as connection:
             where = _STUDIES.c.study == manifest.study
-            text = _dump(_MANIFEST_JSON, manifest)
+            text = _MANIFEST.write(manifest)
             connection.execute(_STUDIES.update().where(where).values(manifest=text))
 
     @patient
@@ -474,7 +466,7 @@ class RecordStore:
         query = sa.select(_STUDIES.c.manifest).where(_STUDIES.c.study == study)
         with self._engine.connect() as connection:
             text = connection.execute(query).scalar()
-        return None if text is None else _MANIFEST_JSON.validate_json(text)
+        return None if text is None else _MANIFEST.read(text)
 
     @patient
     def studies(self) -> list[str]:
@@ -485,7 +477,7 @@ class RecordStore:
     @patient
     def replace_latencies(self, study: str, records: Iterable[LatencyRecord]) -> None:
         """Store the timings of a study in place of earlier ones."""
-        rows = [{"study": study, "record": _dump(_LATENCY_JSON, r)} for r in records]
+        rows = [{"study": study, "record": _LATENCY.write(r)} for r in records]
         with self._engine.begin() as connection:
             connection.execute(_LATENCIES.delete().where(_LATENCIES.c.study == study))
             if rows:
@@ -496,11 +488,11 @@ class RecordStore:
         """The timings of a study, in the order in which they were taken."""
         query = sa.select(_LATENCIES.c.record).where(_LATENCIES.c.study == study).order_by("id")
         with self._engine.connect() as connection:
-            return [_LATENCY_JSON.validate_json(t) for t in connection.execute(query).scalars()]
+            return [_LATENCY.read(t) for t in connection.execute(query).scalars()]
 
     def begin_invocation(self, study: str, invocation: Invocation) -> int:
         """Note a start of the study's command; the number goes to `finish_invocation`."""
-        text = _dump(_INVOCATION_JSON, invocation)
+        text = _INVOCATION.write(invocation)
         return self._begin_invocation(study, text, self._last_invocation())
 
     @patient
@@ -529,9 +521,9 @@ class RecordStore:
             text = connection.execute(
                 sa.select(_INVOCATIONS.c.invocation).where(where)
             ).scalar_one()
-            changed = {**json.loads(text), "finished_at": finished_at}
+            changed = replace(_INVOCATION.read(text), finished_at=finished_at)
             connection.execute(
-                _INVOCATIONS.update().where(where).values(invocation=json.dumps(changed))
+                _INVOCATIONS.update().where(where).values(invocation=_INVOCATION.write(changed))
             )
 
     @patient
@@ -540,7 +532,7 @@ class RecordStore:
         query = sa.select(_INVOCATIONS.c.invocation).where(_INVOCATIONS.c.study == study)
         with self._engine.connect() as connection:
             texts = connection.execute(query.order_by("id")).scalars()
-            return [_INVOCATION_JSON.validate_json(t) for t in texts]
+            return [_INVOCATION.read(t) for t in texts]
 
 
 def _insert(connection: sa.Connection, table: sa.Table, key: RunKey, rows: Sequence[_Row]) -> None:
@@ -560,7 +552,3 @@ def _insert_new(
     known = {tuple(found) for found in connection.execute(query)}
     new = [row for row in rows if tuple(getattr(row, name) for name in names) not in known]
     _insert(connection, table, key, new)
-
-
-def _dump(adapter: TypeAdapter[Any], value: object) -> str:
-    return adapter.dump_json(value).decode()

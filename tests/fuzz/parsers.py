@@ -32,6 +32,9 @@ from reports.overlay_file import overlays_name, read_overlays
 from reports.records import load_study
 from reports.search_records import load_search
 from studies._networks import read_network
+from studies._search_folder import status_text
+from studies._search_options import SearchOptions, setting_of
+from studies._setting_json import setting_from_json, setting_to_json
 from studies._spec_call import interpret
 from unetpp.data.archives import unpack
 from unetpp.data.decoding import decode_picture
@@ -44,6 +47,7 @@ from unetpp.data.sources import Pixels
 from unetpp.data.split_plan import SplitPlan
 from unetpp.errors import UserError
 from unetpp.grid import unetpp
+from unetpp.processes import Process, is_dead, this_process
 from unetpp.recipe import TrainRecipe
 from unetpp.spec import GridSpec
 
@@ -316,6 +320,19 @@ def _changed(
     return written
 
 
+def _options() -> SearchOptions:
+    return SearchOptions(
+        data=None, out="runs/search", quick=True, space="grid", tune=(), strategy="tpe",
+        objectives=("dice", "macs"), max_latency_ms=None, max_parameters=1e6, max_memory_mb=None,
+        budget=6, race="wilcoxon", halve=False, top_k=None, confirm_seeds=1, test_seeds=2,
+        test_share=0.2, depth=None, width=None, encoder="plain", encoder_weights=None,
+        encoder_rate=1.0, epochs=None, lr=5e-3, patch=None, augment="standard", normalise="case",
+        seed=0, layout=None, masks=None, classes=None, slices=None, skip_empty=False, size=None,
+        group=None, stratify=None, cache=None, split="k-fold", folds=None, repeats=1, gap=0,
+        device=None, bf16=True, workers=1,
+    )  # fmt: skip
+
+
 def _read_store(content: bytes, folder: Path) -> object:
     (folder / "records.sqlite").write_bytes(content)
     return load_study(folder)
@@ -452,6 +469,27 @@ PARSERS: Mapping[str, Parser] = {
         seeds=lambda: _column(_search(), "search_trials", "record"),
         read=_changed(_search, "search_trials", "record", load_search),
         slow=True,
+    ),
+    "search_status": Parser(
+        kind="json",
+        seeds=lambda: _column(_search(), "search_trials", "record"),
+        read=_changed(_search, "search_trials", "record", status_text),
+        slow=True,
+    ),
+    "search_options": Parser(
+        kind="json",
+        seeds=lambda: [_options().to_json().encode()],
+        read=lambda c, _: setting_of(SearchOptions.from_json(c)),
+    ),
+    "setting": Parser(
+        kind="json",
+        seeds=lambda: [setting_to_json(setting_of(_options())).encode()],
+        read=lambda c, _: setting_from_json(c.decode(errors="surrogateescape")),
+    ),
+    "claim_holder": Parser(
+        kind="json",
+        seeds=lambda: [this_process().to_json().encode()],
+        read=lambda c, _: is_dead(Process.from_json(c)),
     ),
     "score_table": Parser(kind="json", seeds=_score_about, read=_read_scores),
 }  # fmt: skip

@@ -16,6 +16,7 @@ from reports.overlay_file import overlays_name, read_overlays, write_overlays
 from reports.records import load_study
 from reports.search_records import holds_search
 from studies._folder import without_password
+from unetpp.claims import Claims
 from unetpp.errors import UserError
 from unetpp.store import RecordStore
 
@@ -69,8 +70,8 @@ def test_what_runs_by_itself_is_refused(
     _hostile(folder, *statements)
     with pytest.raises(UserError, match=rf"tables and indexes alone, but .* has the {named}"):
         load_study(folder)
-    with pytest.raises(UserError, match=named):
-        holds_search(folder)
+    # It is looked for a search only; whoever reads on is told.
+    assert not holds_search(folder)
 
 
 def test_value_without_a_bound_is_not_read(folder: Path) -> None:
@@ -170,6 +171,21 @@ def test_rows_that_no_run_has(folder: Path, statement: str) -> None:
         statement = statement.replace("'group'", '"group"')
     with pytest.raises(UserError, match="cannot be read"):
         load_study(_hostile(folder, statement))
+
+
+@pytest.mark.parametrize(
+    "change", ["holder = '{}'", "holder = 'x'", "beat = 'many'", "deaths = 'x'", "failure = x'00'"]
+)
+def test_claims_that_no_worker_made(tmp_path: Path, change: str) -> None:
+    store = RecordStore.open_folder(tmp_path)
+    try:
+        claims = Claims(store)
+        assert claims.claim_one(["a"]) is not None
+        _hostile(tmp_path, f"update claims set {change}")
+        with pytest.raises(UserError, match=r"the holder of a claim|but a claim cannot be read"):
+            claims.claim_one(["a"])
+    finally:
+        store.close()
 
 
 def test_overlays_of_an_arm_that_is_not_there(folder: Path) -> None:

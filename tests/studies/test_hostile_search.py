@@ -1,0 +1,96 @@
+"""A search that somebody else made, or changed: the commands that read it print sentences alone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from make_search import make_search
+
+from studies._search_folder import placing_again
+from studies._study import Placing
+from unetpp.errors import UserError
+
+
+def _changed(folder: Path, statement: str) -> Path:
+    with closing(sqlite3.connect(folder / "records.sqlite")) as connection:
+        connection.execute(statement)
+        connection.commit()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search")
+    make_search(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("update search_trials set record = '{}' where number = 1", "number"),
+        (
+            "update search_trials set record = json_set(record, '$.spec', '{}') where number = 1",
+            "encoder",
+        ),
+        ("update search_trials set record = json_set(record, '$.value', 'high')", "value"),
+        ("update searches set manifest = '[]'", "the whole"),
+        (
+            "update searches set manifest = json_set(manifest, '$.search', '../x')",
+            "a file may have",
+        ),
+        ("update searches set result = '7'", "the whole"),
+        ("update searches set manifest = x'ff'", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("command", [("status",), ("resume",), ("export", "winner")], ids=str)
+def test_search_that_no_search_made(unetpp, search, tmp_path, command, statement, reason) -> None:
+    folder = tmp_path / "search"
+    shutil.copytree(search, folder)
+    code, out, err = unetpp("search", *command, _changed(folder, statement))
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: records must be as a study wrote them, but .*\n", err)
+    assert reason in err
+
+
+def test_the_command_of_a_search_is_read_before_it_goes_on(unetpp, tmp_path) -> None:
+    make_search(tmp_path)
+    statement = "update searches set manifest = json_set(manifest, '$.options', '{}')"
+    code, _, err = unetpp("search", "resume", _changed(tmp_path, statement))
+    assert code == 2
+    assert re.search(r"cannot be read \(data: Field required\); copy the folder again", err)
+
+
+def test_names_of_a_search_do_not_reach_the_terminal_as_they_are(unetpp, tmp_path) -> None:
+    make_search(tmp_path)
+    statement = (
+        "update search_trials set record = json_set(record, '$.label', 'a' || char(27) || '[2J')"
+    )
+    code, out, _ = unetpp("search", "status", _changed(tmp_path, statement))
+    assert code == 0
+    assert "\x1b" not in out
+    assert "a<U+001B>[2J" in out
+
+
+def test_a_search_does_not_choose_the_cluster_in_which_it_goes_on() -> None:
+    kept = Placing(engine="ray", num_workers=3, address="elsewhere:6379")
+    with pytest.raises(UserError, match="if you know that one, add --ray-address elsewhere:6379"):
+        placing_again(kept, None)
+
+
+def test_a_cluster_that_is_named_is_taken(monkeypatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    kept = Placing(engine="ray", num_workers=3, address="there:1")
+    assert placing_again(kept, "here:2") == replace(kept, address="here:2")
+    own = replace(kept, address=None)
+    assert placing_again(own, None) == own
+    local = Placing(num_workers=2)
+    assert placing_again(local, None) == local
+    with pytest.warns(UserWarning, match="--ray-address have no effect"):
+        assert placing_again(local, "here:2") == local
