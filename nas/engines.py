@@ -12,8 +12,8 @@ from nas.workers import FoldTask, OnProgress, recorded, refuse_failures, watch, 
 from unetpp.claims import Claims
 from unetpp.store import RecordStore
 
-# Places workers while it is entered. What it yields is called now and then: it replaces what died,
-# and raises UserError when that is hopeless.
+# Places workers while it is entered. What it yields is called now and then while work is left: it
+# replaces what died, and all when none is left, and raises UserError when that is hopeless.
 Placement = Callable[[], AbstractContextManager[Callable[[], None]]]
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # How often Ray starts a worker anew that died, or whose node did.
 _RETRIES = 20
+# How often all workers are started again that saw nothing to do, though something was left.
+_ROUNDS = 5
 # What workers may take to end their epoch, in seconds: when the command was asked to end, or else.
 _GRACE_S, _SHORT_GRACE_S = 600.0, 10.0
 # What a head node may take to answer at all, in seconds.
@@ -135,6 +137,7 @@ class _Tasks:
             max_retries=_RETRIES,
         )
         self._running: list[ObjectRef[_Ended]] = []
+        self._rounds = 0
 
     def begin(self) -> None:
         for _ in range(self._num_workers):
@@ -142,6 +145,8 @@ class _Tasks:
 
     def look(self) -> None:
         if not self._running:
+            # All of them saw nothing to do, and it is not all done.
+            self._begin_again()
             return
         over, self._running = self._ray.wait(
             self._running, num_returns=len(self._running), timeout=0
@@ -160,6 +165,16 @@ class _Tasks:
             self._ray.cancel(task, force=False, recursive=False)
         if self._running:
             self._ray.wait(self._running, num_returns=len(self._running), timeout=grace)
+
+    def _begin_again(self) -> None:
+        if self._rounds == _ROUNDS:
+            raise UserError(
+                f"workers end when nothing is left to do, but {1 + _ROUNDS} times all of them ended "
+                "and something was left; see that all nodes have the same version of unetpp, and "
+                "the same command goes on"
+            )
+        self._rounds += 1
+        self.begin()
 
     def _start(self) -> None:
         self._running.append(self._work.remote(self._call))

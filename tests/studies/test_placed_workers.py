@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray_cluster
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from postgres import find_postgres, serving
 from sqlalchemy.exc import DBAPIError
 
-from studies import _slurm_workers
+from studies import _ray_workers, _slurm_workers
 from studies._options import placing_of
 from studies._ray_workers import _work, ray_placement
 from studies._slurm_workers import slurm_placement
@@ -130,6 +131,68 @@ def test_ray_goes_on_after_a_kill_and_the_loss_of_a_node(
             _, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
         check_all_there(server.url, counts_of_one_process)
+
+
+class _Placer:
+    """Of Ray what places tasks: each ends with what `outcomes` has for it, or works on."""
+
+    def __init__(self, *outcomes: str) -> None:
+        self.outcomes, self.started = outcomes, 0
+
+    def options(self, **_: object) -> _Placer:
+        return self
+
+    def remote(self, _: object) -> int:
+        self.started += 1
+        return self.started - 1
+
+    def wait(self, tasks: list[int], **_: object) -> tuple[list[int], list[int]]:
+        over = [task for task in tasks if self.outcomes[task : task + 1] != ("works",)]
+        return over, [task for task in tasks if task not in over]
+
+    def get(self, task: int) -> tuple[str, str]:
+        return self.outcomes[task] if task < len(self.outcomes) else "done", ""
+
+
+def two_placed(monkeypatch: pytest.MonkeyPatch, *outcomes: str) -> tuple[_Placer, Any]:
+    import ray
+
+    placer = _Placer(*outcomes)
+    monkeypatch.setattr(ray, "remote", lambda _: placer)
+    monkeypatch.setattr(ray, "wait", placer.wait)
+    monkeypatch.setattr(ray, "get", placer.get)
+    tasks = _ray_workers._Tasks(CALL, Placing(engine="ray", num_workers=2))
+    tasks.begin()
+    return placer, tasks
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "started"),
+    [
+        # Who sees nothing to do is not replaced while another works.
+        (("done", "works"), [2, 2, 2]),
+        # The first look finds that all have ended; at the second it still is not all done.
+        (("done", "done", "works", "works"), [2, 4, 4]),
+        # The node of one is drained.
+        (("asked", "works", "works"), [3, 3, 3]),
+    ],
+)
+def test_ray_places_workers_again_when_all_left_and_it_is_not_done(monkeypatch, outcomes, started):
+    placer, tasks = two_placed(monkeypatch, *outcomes)
+    seen = []
+    for _ in range(3):
+        tasks.look()
+        seen.append(placer.started)
+    assert seen == started
+
+
+def test_workers_that_leave_again_and_again_with_work_left_are_given_up(monkeypatch):
+    placer, tasks = two_placed(monkeypatch)
+    for _ in range(11):
+        tasks.look()
+    with pytest.raises(UserError, match="6 times all of them ended and something was left; see"):
+        tasks.look()
+    assert placer.started == 12
 
 
 def listening(session: int) -> list[str]:
