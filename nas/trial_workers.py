@@ -17,7 +17,7 @@ from nas.engines import Engine
 from nas.performance_estimation import Estimation, TrialProgress, judge
 from nas.proposals import ClaimedTrial, ProposalPlan, Proposals, item_of
 from nas.stopping import PreemptedError, Stop
-from nas.workers import HeldSlot, last_line, read_log, write_log
+from nas.workers import HeldSlot, LostWorkers, last_line, read_log, write_log
 from unetpp.claims import LEASE_S, ClaimLostError, Claims
 from unetpp.errors import PlaceError, UserError
 from unetpp.recipe import TrainRecipe
@@ -259,7 +259,7 @@ class _Told:
         self._proposals, self._claims, self._on_trial = proposals, claims, on_trial
         self._known = {trial.number: trial for trial in proposals.trials()}
         self._progress: dict[int, str] = {}
-        self._lost: set[str] = set()
+        self._losses = LostWorkers(claims)
 
     def tell(self) -> list[TrialRecord]:
         """All trials, after what is new of them was told."""
@@ -270,13 +270,14 @@ class _Told:
                 self._on_trial(TrialProgress(trial=trial))
         search = self._proposals.plan.search
         begun = {item_of(t, search): t for t in trials if t.state == "running"}
-        for item, state in self._claims.states(list(begun)).items():
+        states = self._claims.states(list(begun))
+        for item, worker in self._losses.among(states):
+            self._on_trial(TrialProgress(trial=begun[item], lost_worker=worker))
+        for item, state in states.items():
             trial = begun[item]
-            if self._claims.is_lost(state) and state.token not in self._lost:
-                assert state.holder is not None
-                self._lost.add(state.token)
-                self._on_trial(TrialProgress(trial=trial, lost_worker=state.holder.name))
-            elif state.progress and self._progress.get(trial.number) != state.progress:
+            if self._claims.is_lost(state):
+                continue
+            if state.progress and self._progress.get(trial.number) != state.progress:
                 self._progress[trial.number] = state.progress
                 log = read_log(state.progress)
                 if log is not None:

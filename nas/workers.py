@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -62,7 +62,8 @@ class FoldTask:
 class FoldProgress:
     """What became of a task: after each epoch, and once with `log` None when its record is there.
 
-    `trained` is False when the record was in the store before; `seed` is that of the task.
+    `trained` is False when the record was in the store before; `seed` is that of the task. With
+    `lost_worker` it is no progress: who had the task is dead, and another takes it.
     """
 
     arm: str
@@ -70,6 +71,7 @@ class FoldProgress:
     log: EpochLog | None
     trained: bool = True
     seed: int | None = None
+    lost_worker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ def watch(
     claims = Claims(store)
     left = {task.id: task for task in tasks}
     told: dict[str, str | None] = {}
+    losses = LostWorkers(claims)
     while True:
         for key in _recorded(left, store, at_most=len(left)):
             task = left.pop(key)
@@ -194,6 +197,9 @@ def watch(
             on_progress(_told(task, record.curve[-1]))
             on_progress(_told(task, None))
         states = claims.states([_ITEM + key for key in left])
+        for item, worker in losses.among(states):
+            task = left[item.removeprefix(_ITEM)]
+            on_progress(replace(_told(task, None), lost_worker=worker))
         for item, state in states.items():
             if state.progress is None or told.get(item) == state.progress:
                 continue
@@ -207,6 +213,37 @@ def watch(
             return failed
         look()
         stop.sleep(_SHORTEST_POLL_S)
+
+
+class LostWorkers:
+    """Workers that died over their items, each told once.
+
+    Args:
+        claims: as the process that watches sees them.
+    """
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._seen: dict[str, ClaimState] = {}
+        self._known: set[str] = set()
+
+    def among(self, states: Mapping[str, ClaimState]) -> list[tuple[str, str]]:
+        """Item and name of each that is lost since the last look.
+
+        Args:
+            states: of all items, as they are now.
+        """
+        found: list[tuple[str, str]] = []
+        for item, state in states.items():
+            before = self._seen.get(item)
+            # Whoever takes it over may be faster than a look from here.
+            is_taken = before is not None and state.deaths > before.deaths
+            lost = before if is_taken else state if self._claims.is_lost(state) else None
+            if lost is not None and lost.holder is not None and lost.token not in self._known:
+                self._known.add(lost.token)
+                found.append((item, lost.holder.name))
+        self._seen = dict(states)
+        return found
 
 
 def recorded(tasks: Sequence[FoldTask], store: RecordStore) -> frozenset[str]:

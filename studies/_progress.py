@@ -63,6 +63,9 @@ class Reporter:
             task = progress.add_task(tally.study, total=1.0)
 
             def show(event: FoldProgress) -> None:
+                if event.lost_worker is not None:
+                    self.say(tally.tell_lost(event))
+                    return
                 tally.add(event)
                 progress.update(
                     task, completed=tally.share, description=tally.describe(event, gap=" ")
@@ -71,6 +74,9 @@ class Reporter:
             yield show
 
     def _line(self, tally: Tally, event: FoldProgress) -> None:
+        if event.lost_worker is not None:
+            self.say(tally.tell_lost(event))
+            return
         tally.add(event)
         if event.log is None and event.trained:
             self.say(f"{tally.describe(event)}  {tally.share:4.0%}  ETA {tally.eta}")
@@ -149,6 +155,14 @@ class Tally:
         else:
             parts.append("already recorded")
         return gap.join(parts)
+
+    def tell_lost(self, event: FoldProgress) -> str:
+        """The sentence about a worker that died."""
+        seed = f", seed {event.seed}" if self._num_seeds > 1 else ""
+        return (
+            f"worker {event.lost_worker} died in {self._labels[event.arm]}, fold {event.fold + 1}"
+            f"{seed}; another goes on from its last epoch"
+        )
 
     @property
     def _done(self) -> float:

@@ -13,8 +13,9 @@ from tiny_study import store_in, tiny_bench, tiny_spec
 
 from nas.engines import Engine, run_all
 from nas.performance_estimation import fold_dice, mean_dice
-from nas.workers import FoldProgress, FoldTask, HeldSlot
+from nas.workers import FoldProgress, FoldTask, HeldSlot, LostWorkers
 from unetpp.claims import ClaimLostError, Claims
+from unetpp.processes import this_process
 
 TESTS = Path(__file__).parents[1]
 
@@ -129,3 +130,57 @@ def test_a_worker_that_lost_its_claim_leaves_the_checkpoint_of_the_next_alone(tm
         with pytest.raises(ClaimLostError):
             held.remove()
         assert held.read() == b"epoch 10"
+
+
+class _Site:
+    """Claims of several processes on one clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now, self.place = 0.0, store_in(folder)
+
+    def claims(self) -> Claims:
+        return Claims(self.place, lease=8.0, clock=lambda: self.now)
+
+    def taken_over(self) -> None:
+        """By a process that waited for a lease."""
+        waiting = self.claims()
+        while waiting.claim_one(["run-a"]) is None:
+            self.now += 1.0
+
+
+def test_a_worker_that_gives_no_sign_of_life_is_told_once(tmp_path):
+    site = _Site(tmp_path)
+    claim = site.claims().claim_one(["run-a"])
+    assert claim is not None
+    watcher = site.claims()
+    losses = LostWorkers(watcher)
+    told = []
+    for _ in range(20):
+        told += [(site.now, *lost) for lost in losses.among(watcher.states(["run-a"]))]
+        site.now += 1.0
+    assert told == [(8.0, "run-a", this_process().name)]
+
+
+def test_a_worker_whose_item_was_taken_over_between_two_looks_is_told_once(tmp_path):
+    site = _Site(tmp_path)
+    site.claims().claim_one(["run-a"])
+    watcher = site.claims()
+    losses = LostWorkers(watcher)
+    told = losses.among(watcher.states(["run-a"]))
+    site.taken_over()
+    for _ in range(3):
+        told += losses.among(watcher.states(["run-a"]))
+    assert told == [("run-a", this_process().name)]
+
+
+def test_a_worker_that_gave_its_claim_back_is_not_lost(tmp_path):
+    site = _Site(tmp_path)
+    first = site.claims()
+    claim = first.claim_one(["run-a"])
+    assert claim is not None
+    watcher = site.claims()
+    losses = LostWorkers(watcher)
+    told = losses.among(watcher.states(["run-a"]))
+    first.give_back(claim)
+    site.claims().claim_one(["run-a"])
+    assert told + losses.among(watcher.states(["run-a"])) == []

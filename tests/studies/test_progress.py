@@ -88,6 +88,17 @@ def test_without_a_terminal_a_fold_is_one_line_of_plain_text():
     assert "\x1b" not in out.getvalue()
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_worker_that_died_is_told_and_is_no_progress(is_terminal):
+    out, done = io.StringIO(), tally()
+    console = Console(file=out, force_terminal=is_terminal, width=80, color_system=None)
+    with Reporter(console).training(done) as on_progress:
+        on_progress(FoldProgress(arm="b", fold=1, log=None, lost_worker="process 7 on a"))
+    words = "worker process 7 on a died in UNet++, fold 2; another goes on from its last epoch"
+    assert words in " ".join(out.getvalue().split())
+    assert done.share == 0
+
+
 def test_a_terminal_shows_study_arm_fold_epoch_loss_and_eta_in_80_columns():
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=80, color_system=None)
