@@ -40,6 +40,8 @@ _FRUITLESS = 200
 _LISTED = 20_000
 # Under which processes take turns.
 _LOCK = "proposals"
+# Of Optuna's tables.
+_VERSION_TABLE = "alembic_version"
 # Attribute of the optuna.Study: the number of trials with which nothing was left to try.
 _EXHAUSTED = "exhausted"
 
@@ -120,16 +122,30 @@ class Proposals:
         self.plan = plan
         self._ledger, self._claims = ledger, claims
         self._storage = wait_for(ledger.engine, lambda: _opened(ledger.engine, storage_url))
-        self._study = self._in_turn(
-            lambda: optuna.create_study(
-                study_name=plan.search,
-                # Optuna asks for a class of its own, and uses no more than its methods.
-                storage=cast(optuna.storages.BaseStorage, self._storage),
-                directions=["maximize", *("minimize" for _ in plan.costs)],
-                load_if_exists=True,
-                sampler=_teller(),
+        # Not in turn: behind workers that propose, many that join would stand in line.
+        self._study = wait_for(ledger.engine, self._found_study) or self._in_turn(self._made_study)
+
+    def _found_study(self) -> optuna.Study | None:
+        try:
+            return optuna.load_study(
+                study_name=self.plan.search, storage=self._optuna_storage, sampler=_teller()
             )
+        except KeyError:
+            return None
+
+    def _made_study(self) -> optuna.Study:
+        return optuna.create_study(
+            study_name=self.plan.search,
+            storage=self._optuna_storage,
+            directions=["maximize", *("minimize" for _ in self.plan.costs)],
+            load_if_exists=True,
+            sampler=_teller(),
         )
+
+    @property
+    def _optuna_storage(self) -> optuna.storages.BaseStorage:
+        # Optuna asks for a class of its own, and uses no more than its methods.
+        return cast(optuna.storages.BaseStorage, self._storage)
 
     def promise(self) -> None:
         """Queue the promised trials that are not queued yet; failed ones stay failed."""
@@ -155,10 +171,13 @@ class Proposals:
         A trial that was begun and given back, or whose worker has died, comes before a new one.
         """
         while True:
-            begun = [trial for trial in self.trials() if _is_open(trial)]
-            claimed = self._claim_of(begun)
+            trials = self.trials()
+            claimed = self._claim_of([trial for trial in trials if _is_open(trial)])
             if claimed is not None:
                 return claimed
+            if num_counted(trials) >= self.plan.budget:
+                # Not in turn: those that wait would keep those that conclude from theirs.
+                return None
             new = self._in_turn(self._next_new)
             if new is None:
                 return None
@@ -411,9 +430,19 @@ class Proposals:
 
 
 def _opened(engine: sa.Engine, url: str) -> ReadBetweenWrites:
-    """In turn: two processes may make Optuna's tables."""
+    """In turn where Optuna's tables are missing: two processes may make them."""
+    if _are_made(engine):
+        return ReadBetweenWrites(open_storage(url))
     with exclusively(engine, _LOCK):
         return ReadBetweenWrites(open_storage(url))
+
+
+def _are_made(engine: sa.Engine) -> bool:
+    """Whether Optuna's tables are there: it writes their version last."""
+    if not sa.inspect(engine).has_table(_VERSION_TABLE):
+        return False
+    with engine.connect() as connection:
+        return connection.execute(sa.text(f"SELECT 1 FROM {_VERSION_TABLE}")).first() is not None
 
 
 def item_of(trial: TrialRecord, search: str) -> str:

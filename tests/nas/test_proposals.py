@@ -1,17 +1,21 @@
 import itertools
 import math
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.trial import TrialState
 
+import nas.proposals
 from nas.proposals import Promise, ProposalPlan, Proposals, excesses, item_of
 from nas.search_space import Common, decode
 from nas.space_presets import find_space, references
 from unetpp.claims import MOST_DEATHS, Claims
+from unetpp.database import exclusively
 from unetpp.processes import this_process
 from unetpp.recipe import TrainRecipe
 from unetpp.searches import SearchLedger, TrialRecord, is_allowed, num_counted
@@ -332,6 +336,49 @@ def test_waiting_workers_do_not_propose_again_and_again(tmp_path):
     for _ in range(3):
         assert _open(tmp_path, plan).claim() is None
     assert len(proposals.trials()) == number
+
+
+def _turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by an entry a turn that is taken from now on."""
+    taken: list[str] = []
+
+    @contextmanager
+    def counted(engine, name):
+        taken.append(name)
+        with exclusively(engine, name) as connection:
+            yield connection
+
+    monkeypatch.setattr(nas.proposals, "exclusively", counted)
+    return taken
+
+
+def test_who_joins_or_has_nothing_to_begin_stands_in_nobodys_way(tmp_path, monkeypatch):
+    proposals = _open(tmp_path, _plan(budget=2))
+    proposals.promise()
+    held = [proposals.claim(), proposals.claim()]
+    taken = _turns(monkeypatch)
+    late = _open(tmp_path, _plan(budget=2))
+    assert late.claim() is None
+    assert taken == []
+    assert not late.is_over(late.trials())
+    for one in held:
+        assert one is not None
+        proposals.conclude(_finish(one.trial), one.claim)
+    assert taken == ["proposals"] * 2
+    assert late.is_over(late.trials())
+
+
+def test_tables_of_optuna_that_were_left_half_made_are_finished_in_turn(tmp_path, monkeypatch):
+    store = RecordStore.open_folder(tmp_path)
+    _open(tmp_path, _plan())
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM alembic_version"))
+    taken = _turns(monkeypatch)
+    _run(_open(tmp_path, _plan(budget=1)))
+    # One turn for the tables, one each to propose and to conclude.
+    assert taken == ["proposals"] * 3
+    with store.engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM alembic_version")).scalar() == 1
 
 
 def test_a_score_that_is_not_defined_can_be_read_again(tmp_path):
