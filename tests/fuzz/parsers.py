@@ -333,6 +333,11 @@ def _options() -> SearchOptions:
     )  # fmt: skip
 
 
+def _text(content: bytes) -> str:
+    """As a column of a database holds it."""
+    return content.decode(errors="surrogateescape")
+
+
 def _read_store(content: bytes, folder: Path) -> object:
     (folder / "records.sqlite").write_bytes(content)
     return load_study(folder)
@@ -479,17 +484,17 @@ PARSERS: Mapping[str, Parser] = {
     "search_options": Parser(
         kind="json",
         seeds=lambda: [_options().to_json().encode()],
-        read=lambda c, _: setting_of(SearchOptions.from_json(c)),
+        read=lambda c, _: setting_of(SearchOptions.from_json(_text(c))),
     ),
     "setting": Parser(
         kind="json",
         seeds=lambda: [setting_to_json(setting_of(_options())).encode()],
-        read=lambda c, _: setting_from_json(c.decode(errors="surrogateescape")),
+        read=lambda c, _: setting_from_json(_text(c)),
     ),
     "claim_holder": Parser(
         kind="json",
         seeds=lambda: [this_process().to_json().encode()],
-        read=lambda c, _: is_dead(Process.from_json(c)),
+        read=lambda c, _: is_dead(Process.from_json(_text(c))),
     ),
     "score_table": Parser(kind="json", seeds=_score_about, read=_read_scores),
 }  # fmt: skip
