@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from nas.stopping import Stop
 from reports.feature_map_file import feature_maps_name, write_feature_maps
 from reports.overlay_file import overlays_name
 from reports.overlays import write_overlays
@@ -27,14 +28,21 @@ _LATENCY_ROUNDS = 15
 _LATENCY_CALLS = 7
 
 
-def take_evidence(ready: Prepared, store: RecordStore, folder: Path, reporter: Reporter) -> None:
-    """Everything that the study measures beside the scores of its runs, as far as it is not there."""
+def take_evidence(
+    ready: Prepared, store: RecordStore, folder: Path, reporter: Reporter, stop: Stop
+) -> None:
+    """Everything that the study measures beside the scores of its runs, as far as it is not there.
+
+    Raises:
+        PreemptedError: when this process was asked to end; what was measured is kept.
+    """
     probes = ready.study.probes
-    score_boundaries(ready, store, reporter)
+    score_boundaries(ready, store, reporter, stop)
     if "latency" in probes:
         time_networks(ready, store, reporter)
+        stop.check()
     if "edges" in probes:
-        score_without_edges(ready, store, reporter)
+        score_without_edges(ready, store, reporter, stop)
     if "pictures" in probes:
         overlays = draw_overlays(ready, store, folder)
         if overlays is not None:
@@ -45,7 +53,7 @@ def take_evidence(ready: Prepared, store: RecordStore, folder: Path, reporter: R
             write_feature_maps(folder / feature_maps_name(ready.study.name), maps)
 
 
-def score_boundaries(ready: Prepared, store: RecordStore, reporter: Reporter) -> None:
+def score_boundaries(ready: Prepared, store: RecordStore, reporter: Reporter, stop: Stop) -> None:
     """Boundaries and objects of runs that were recorded before these were; all others have them.
 
     Else a table would compare arms on the folds that happened to be trained later.
@@ -60,13 +68,16 @@ def score_boundaries(ready: Prepared, store: RecordStore, reporter: Reporter) ->
     ]
     with reporter.counting("scoring boundaries") as on_done:
         for number, (bench, spec, fold) in enumerate(older):
+            stop.check()
             model, feed, threshold = held_out_of(bench, spec, fold, store)
             scores = score_cases(model, feed, threshold=threshold)
             store.add_boundaries(bench.key(spec, fold), scores)
             on_done(number + 1, len(older))
 
 
-def score_without_edges(ready: Prepared, store: RecordStore, reporter: Reporter) -> None:
+def score_without_edges(
+    ready: Prepared, store: RecordStore, reporter: Reporter, stop: Stop
+) -> None:
     """Score the baseline's trained networks without each of their skips."""
     spec = ready.specs[ready.study.baseline]
     benches = [replace(ready.bench, seed=seed) for seed in ready.manifest.seeds]
@@ -79,6 +90,7 @@ def score_without_edges(ready: Prepared, store: RecordStore, reporter: Reporter)
             if missing:
                 model, feed, threshold = held_out_of(bench, spec, fold, store)
                 for name in sorted(missing):
+                    stop.check()
                     counts = score_without_edge(model, feed, edges[name], threshold=threshold)
                     store.add_edge_counts(key, counts)
             on_done(number + 1, len(runs))

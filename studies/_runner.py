@@ -38,7 +38,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
             if study.trains:
                 with engine_of(setting, study.name) as engine:
                     train_arms(ready, store, engine, reporter, stop)
-                take_evidence(ready, store, setting.out, reporter)
+                take_evidence(ready, store, setting.out, reporter, stop)
                 stop.check()
             store.finish_invocation(number, now())
         store.close()

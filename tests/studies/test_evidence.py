@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from rich.console import Console
 from tiny_study import store_in, tiny_bench, tiny_spec
 
+from nas.stopping import PreemptedError, Stop
 from studies._evidence import score_boundaries, score_without_edges
 from studies._progress import Reporter
 from unetpp.run import run_fold
@@ -47,22 +48,37 @@ def test_runs_of_a_store_that_had_no_boundaries_get_those_of_their_network(ready
         store = store_in(tmp_path)
     assert not any(store.has_boundaries(key) for key in keys)
     reporter = Reporter(Console(quiet=True))
-    score_boundaries(ready, store, reporter)
+    score_boundaries(ready, store, reporter, Stop())
     assert _rows(store, keys) == wanted
     # Nothing is left to do, and no network is read for it.
     (tmp_path / "weights").rename(tmp_path / "gone")
-    score_boundaries(ready, store, reporter)
+    score_boundaries(ready, store, reporter, Stop())
 
 
 def test_skips_that_a_killed_start_left_are_taken_out_in_the_next(ready, tmp_path):
     store = store_in(tmp_path)
     keys = _train(ready, store)
     reporter = Reporter(Console(quiet=True))
-    score_without_edges(ready, store, reporter)
+    score_without_edges(ready, store, reporter, Stop())
     wanted = [store.rows("edges", key) for key in keys]
     skips = {f"{a}>{b}" for a, b in ready.specs["unetpp_ds"].skips}
     assert all(store.edges_removed(key) == skips for key in keys)
     with store.engine.begin() as connection:
         connection.execute(sa.text("DELETE FROM edges WHERE edge = 'X_0_1>X_0_2'"))
-    score_without_edges(ready, store, reporter)
+    score_without_edges(ready, store, reporter, Stop())
     assert [store.rows("edges", key) for key in keys] == wanted
+
+
+def test_a_command_that_is_asked_to_end_keeps_the_skips_that_it_has_taken_out(ready, tmp_path):
+    store = store_in(tmp_path)
+    keys = _train(ready, store)
+    reporter = Reporter(Console(quiet=True))
+    stop, checks = Stop(), iter(range(3))
+    stop.also(lambda: None if next(checks, None) is not None else stop.ask())
+    with pytest.raises(PreemptedError):
+        score_without_edges(ready, store, reporter, stop)
+    assert sum(len(store.edges_removed(key)) for key in keys) == 3
+    kept = store.rows("edges", keys[0])
+    score_without_edges(ready, store, reporter, Stop())
+    assert store.rows("edges", keys[0])[: len(kept)] == kept
+    assert all(len(store.edges_removed(key)) == len(ready.specs["unetpp_ds"].skips) for key in keys)
