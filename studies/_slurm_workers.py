@@ -57,7 +57,7 @@ _OURS = frozenset(
 # What a worker says at its end. The log goes on with what others have to say of that.
 _DONE = "everything is recorded"
 _REFUSED, _ASKED = "error: ", "stopped; what this worker was at is given back"
-_OTHERS = ("srun: ", "slurmstepd", "submitit ")
+_SLURM_SAYS, _SUBMITIT_SAYS = ("srun: ", "slurmstepd"), "submitit "
 _PREEMPTED = "DUE TO PREEMPTION"
 
 
@@ -291,16 +291,15 @@ class _Jobs:
             self._cluster.cancel(self._running)
 
     def _over(self) -> Sequence[Job[None]]:
-        # Without asking, as far as a job could still write its result.
-        over = [job for job in self._running if job.paths.result_pickle.exists()]
-        if time.monotonic() < self._ask_at:
-            return over
-        going = self._cluster.going(self._running)
-        self._ask_at = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, _ASK_EVERY_S)
+        going = None
+        if time.monotonic() >= self._ask_at:
+            going = self._cluster.going(self._running)
+            self._ask_at = time.monotonic() + self._pause
+            self._pause = min(2 * self._pause, _ASK_EVERY_S)
         if going is None:
-            return over
-        return [job for job in self._running if job in over or job.job_id not in going]
+            # Not all that end leave a result.
+            return [job for job in self._running if job.paths.result_pickle.exists()]
+        return [job for job in self._running if job.job_id not in going]
 
     def _is_lost(self, job: Job[None]) -> bool:
         """Whether it ended before all was done; that is counted, unless Slurm asked for it.
@@ -308,13 +307,14 @@ class _Jobs:
         Raises:
             UserError: when it was refused something, or jobs keep ending.
         """
-        own, others = _last_words(job)
+        log = job.stderr() or ""
+        own, slurms = _last_words(log)
         if own.startswith(_REFUSED):
             raise UserError(own.removeprefix(_REFUSED))
         if own == _DONE:
             return False
-        if own != _ASKED and not any(_PREEMPTED in line for line in others):
-            words = "; ".join(filter(None, (own, *others[-1:])))
+        if own != _ASKED and _PREEMPTED not in log:
+            words = "; ".join(filter(None, (own, slurms)))
             self._count(
                 1,
                 f"the last ({job.job_id}) with {words or 'no word'!r}; see its log in "
@@ -346,15 +346,15 @@ class _Jobs:
         return jobs
 
 
-def _last_words(job: Job[None]) -> tuple[str, list[str]]:
-    """The last line of the worker, and what those who started it and ended it said behind it."""
-    own, others = "", []
-    for line in (job.stderr() or "").splitlines():
-        if line.startswith(_OTHERS):
-            others.append(line.strip())
-        elif line.strip():
-            own, others = line.strip(), []
-    return own, others
+def _last_words(log: str) -> tuple[str, str]:
+    """The last line of the worker, and that of the programs which Slurm ran it with."""
+    own = slurms = ""
+    for line in map(str.strip, log.splitlines()):
+        if line.startswith(_SLURM_SAYS):
+            slurms = line
+        elif line and not line.startswith(_SUBMITIT_SAYS):
+            own = line
+    return own, slurms
 
 
 def _one_line(error: BaseException) -> str:

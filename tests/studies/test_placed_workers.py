@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -279,6 +281,198 @@ def test_a_job_holds_the_words_of_its_call_and_no_more():
     assert WorkerCall.from_json(worker.call) == CALL
 
 
+def worker_that_says(words: str, *, ends: str = "") -> object:
+    """Ends at once in place of a `SlurmWorker`, which takes seconds to begin."""
+
+    class Worker:
+        # Its class travels with it, as the job knows nothing of this module.
+        def __init__(self, _: str) -> None:
+            pass
+
+        def __call__(self) -> None:
+            import sys
+
+            sys.stderr.write(f"{words}\n")
+            if ends:
+                raise KeyError(ends)
+
+    return Worker
+
+
+def placed_here(folder: Path, num_workers: int = 1) -> AbstractContextManager[Callable[[], None]]:
+    placing = Placing(engine="slurm", num_workers=num_workers, slurm=("time=60",))
+    return slurm_placement(CALL, placing, folder, cluster="local")()
+
+
+def num_jobs(folder: Path) -> int:
+    return len(list(folder.glob("*_submitted.pkl")))
+
+
+def test_jobs_that_all_ended_well_are_placed_again_while_work_is_left(tmp_path, monkeypatch):
+    done = worker_that_says(_slurm_workers._DONE)
+    monkeypatch.setattr(_slurm_workers, "SlurmWorker", done)
+    monkeypatch.setattr(_slurm_workers, "_REPLACEMENTS", 1)
+    with placed_here(tmp_path, num_workers=2) as look:
+
+        def until(number: int) -> bool:
+            look()
+            return num_jobs(tmp_path) == number
+
+        wait_until(partial(until, 4))
+        with pytest.raises(
+            UserError, match="but 4 of them ended before, the last of them with 'ev"
+        ):
+            wait_until(partial(until, 6))
+    assert num_jobs(tmp_path) == 4, "and no more than that"
+
+
+def test_a_job_that_leaves_an_error_as_its_result_is_replaced(tmp_path, monkeypatch):
+    worker = worker_that_says("1 of 4 runs are recorded", ends="colour")
+    monkeypatch.setattr(_slurm_workers, "SlurmWorker", worker)
+    monkeypatch.setattr(_slurm_workers, "_REPLACEMENTS", 1)
+    with placed_here(tmp_path) as look, pytest.raises(UserError) as failed:
+        wait_until(lambda: look())
+    assert num_jobs(tmp_path) == 2
+    assert "but 2 of them ended before, the last (" in str(failed.value)
+    assert "with \"KeyError: 'colour'\"; see its log in " in str(failed.value)
+
+
+# Of a real Slurm (22.05), with what its programs say behind the worker.
+STEP_ENDS = """\
+srun: Job step aborted: Waiting up to 32 seconds for job step to finish.
+submitit WARNING (2026-11-29 10:11:35,461) - Bypassing signal SIGCONT
+slurmstepd-n1: error: *** JOB 6 ON n1 CANCELLED AT 2026-11-29T10:11:34{why} ***
+{worker}
+srun: error: n1: task 0: Exited with exit code 1
+"""
+
+
+class FakeSlurm:
+    """Programs by these names, for whom the queue is a file; they note what they were told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._queue = folder / "queue"
+        folder.mkdir()
+        self._program(
+            "sbatch",
+            f'cp "$1" {folder}/script; n=$(($(cat {folder}/last 2>/dev/null || echo 6) + 1)); '
+            f"echo $n > {folder}/last; echo Submitted batch job $n; if grep -q array $1; "
+            f"then echo ${{n}}_0 ${{n}}_1; else echo $n; fi >> {self._queue}",
+        )
+        self._program(
+            "squeue", f'test -z "$SQUEUE_STATES" && echo $* >> {folder}/asked && cat {self._queue}'
+        )
+        self._program("scancel", f"echo $* > {folder}/cancelled")
+        self._program("srun", "true")
+
+    def _program(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o700)
+
+    def end(self, job: str, out: Path, log: str) -> None:
+        """Let a job end that wrote this."""
+        (out / f"{job}_0_log.err").write_text(log)
+        queue = self._queue.read_text().split()
+        self._queue.write_text("".join(f"{n}\n" for n in queue if n != job))
+
+    def say(self, name: str) -> str:
+        """What a program has noted."""
+        return (self.folder / name).read_text()
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch) -> FakeSlurm:
+    slurm = FakeSlurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{slurm.folder}:{os.environ['PATH']}")
+    at_once = replace(_slurm_workers._CLUSTERS["slurm"], ask_soon_s=0.0)
+    monkeypatch.setitem(_slurm_workers._CLUSTERS, "slurm", at_once)
+    return slurm
+
+
+def placed(out: Path, num_workers: int = 1) -> AbstractContextManager[Callable[[], None]]:
+    told = ("time=60", "partition=low")
+    placing = Placing(engine="slurm", num_workers=num_workers, cpus_per_run=3, slurm=told)
+    return slurm_placement(CALL, placing, out)()
+
+
+def test_what_sbatch_is_told(slurm, tmp_path):
+    with placed(tmp_path / "out"):
+        script = slurm.say("script").splitlines()
+    told = {line.removeprefix("#SBATCH --") for line in script if line.startswith("#SBATCH")}
+    assert told >= {"time=60", "partition=low", "cpus-per-task=3", "signal=USR2@300", "requeue"}
+    # Since 22.05 srun does not take it from sbatch.
+    assert " --cpus-per-task=3 " in next(line for line in script if line.startswith("srun "))
+
+
+def test_a_job_is_there_as_long_as_it_is_in_the_queue(slurm, tmp_path, monkeypatch):
+    # Some set it to see only these in their terminal.
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    out = tmp_path / "out"
+    with placed(out) as look:
+        look()
+        assert slurm.say("last") == "7\n"
+        slurm.end("7", out, "slurmstepd-n1: error: Detected 1 oom_kill event in StepId=7.0\n")
+        look()
+        assert slurm.say("last") == "8\n"
+        # An answer that does not come says nothing of the jobs.
+        (slurm.folder / "squeue").write_text("#!/bin/sh\nexit 1\n")
+        look()
+    assert slurm.say("last") == "8\n"
+    assert slurm.say("cancelled") == "--quiet 8\n"
+
+
+def test_jobs_that_ended_well_are_replaced_only_when_all_have(slurm, tmp_path):
+    out = tmp_path / "out"
+    well = STEP_ENDS.format(why="", worker=_slurm_workers._DONE)
+    with placed(out, num_workers=2) as look:
+        slurm.end("7_0", out, well)
+        look()
+        look()
+        assert slurm.say("last") == "7\n"
+        slurm.end("7_1", out, well)
+        # The command has not looked at the store yet since.
+        look()
+        assert slurm.say("last") == "7\n"
+        look()
+        assert slurm.say("last") == "8\n"
+    assert slurm.say("cancelled") == "--quiet 8_0 8_1\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "is_counted"),
+    [
+        (STEP_ENDS.format(why="", worker=_slurm_workers._ASKED), False),
+        (STEP_ENDS.format(why=" DUE TO PREEMPTION", worker="fold 1  trained"), False),
+        (STEP_ENDS.format(why=" DUE TO TIME LIMIT", worker="fold 1  trained"), True),
+        (STEP_ENDS.format(why="", worker="KeyError: 3"), True),
+        ("", True),
+    ],
+)
+def test_a_job_that_slurm_ended_for_others_is_not_counted(
+    slurm, tmp_path, monkeypatch, log, is_counted
+):
+    monkeypatch.setattr(_slurm_workers, "_REPLACEMENTS", 0)
+    out = tmp_path / "out"
+    with placed(out) as look:
+        slurm.end("7", out, log)
+        if is_counted:
+            with pytest.raises(UserError, match=r"1 of them ended before, the last \(7\) with"):
+                look()
+        else:
+            look()
+    assert slurm.say("last") == ("7\n" if is_counted else "8\n")
+
+
+def test_what_a_job_is_refused_is_the_sentence_of_the_command(slurm, tmp_path):
+    out = tmp_path / "out"
+    with placed(out) as look:
+        slurm.end("7", out, STEP_ENDS.format(why="", worker="error: other data; take the same"))
+        with pytest.raises(UserError, match=r"\Aother data; take the same\Z"):
+            look()
+
+
 def test_what_a_worker_is_refused_comes_back_as_its_sentence(tmp_path):
     RecordStore.open_folder(tmp_path).close()
     call = WorkerCall(store=f"sqlite:///{tmp_path / 'records.sqlite'}", study="depth")
@@ -292,6 +486,7 @@ def test_what_a_worker_is_refused_comes_back_as_its_sentence(tmp_path):
     [
         (("time=60", "colour=red"), "a name that submitit knows (such as partition, time,"),
         (("time=60", "setup=rm"), "a name that submitit knows"),
+        (("time=60", "use-srun=0"), "a name that submitit knows"),
         (("time=60", "partition"), "takes NAME=VALUE"),
         (("time=60", "comment=a\n#SBATCH --uid=0"), "takes NAME=VALUE"),
         ((), "a Slurm job has a time in whole minutes, but got none; give --slurm time=N"),
