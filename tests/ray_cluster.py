@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from studies import _ray_workers
 
 # What the nodes and the command must agree on, before either is started.
 ENVIRONMENT = {
@@ -18,7 +21,7 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "2",
 }
-_NODE: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+NODE: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def cluster(*nodes: Mapping[str, Any]) -> Iterator[Any]:
     made = Cluster(shutdown_at_exit=False)
     try:
         for resources in nodes:
-            made.add_node(**_NODE, **resources)
+            made.add_node(**NODE, **resources)
         yield made
     finally:
         made.shutdown()
@@ -54,6 +57,20 @@ def workers_of(made: Any) -> dict[int, Any]:
         if title.startswith(b"ray::unetpp worker") and parent in raylets:
             found[int(folder.name)] = raylets[parent]
     return found
+
+
+def counted(call: str) -> Any:
+    """What a task does, but each epoch that it begins is noted in the file named by BEGUN."""
+    _count_once(Path(os.environ["BEGUN"]))
+    return _ray_workers._work(call)
+
+
+@cache
+def _count_once(begun: Path) -> None:
+    # Ray gives a process one task after the other.
+    from tests.faults.worker import count_epochs
+
+    count_epochs(begun)
 
 
 def environment() -> dict[str, str]:

@@ -141,7 +141,7 @@ def run(job: Job) -> None:
     os.dup2(number, 1)
     os.dup2(number, 2)
     torch.set_num_threads(1)
-    current = _count_epochs(job)
+    current = count_epochs(Path(job.begun))
     for name in job.trouble:
         TROUBLES[name](job, current)
     if job.pause:
@@ -222,7 +222,8 @@ class _Current:
     epoch: int = 0
 
 
-def _count_epochs(job: Job) -> _Current:
+def count_epochs(begun: Path) -> _Current:
+    """From now on this process notes there each epoch that it begins: run, epoch, itself."""
     current = _Current()
     train, batches = unetpp.run._train, Feed.training_batches
 
@@ -232,7 +233,7 @@ def _count_epochs(job: Job) -> _Current:
 
     def noted_batches(self: Feed, recipe: Any, *, seed: int, epoch: int) -> Any:
         current.epoch = epoch
-        with Path(job.begun).open("a") as file:
+        with begun.open("a") as file:
             file.write(f"{current.run} {epoch} {os.getpid()}\n")
         return batches(self, recipe, seed=seed, epoch=epoch)
 

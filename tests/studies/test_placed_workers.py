@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,11 @@ needs_postgres = pytest.mark.skipif(
     find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
 )
 ROOT = Path(__file__).parents[2]
+PLACES = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+EPOCHS = 40
 STUDY = (
     *("run", "nested_vs_plain", "--quick", "--depth", "2", "--width", "2", "--size", "16"),
-    *("--epochs", "20", "--device", "cpu"),
+    *("--epochs", f"{EPOCHS}", "--device", "cpu"),
 )
 NUM_RUNS = 12
 CALL = WorkerCall(store="postgresql+psycopg://ann@db/unetpp", study="nested_vs_plain")
@@ -51,13 +55,20 @@ WITHOUT_SLURM = (
 )
 
 
+# Tasks note the epochs that they begin.
+COUNTED = (
+    "import ray_cluster; from studies import _ray_workers; "
+    "_ray_workers._work = ray_cluster.counted; " + AS_A_USER
+)
+
+
 def start(*options: object, program: str = AS_A_USER) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", program, *STUDY, *map(str, options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**ray_cluster.environment(), "PYTHONPATH": f"{ROOT}"},
+        env={**ray_cluster.environment(), "PYTHONPATH": PLACES},
     )
 
 
@@ -103,36 +114,78 @@ def check_all_there(url: str, expected: list[sa.Row]) -> None:
     assert asked(url, "SELECT item FROM claims WHERE holder IS NOT NULL") == []
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What a file of noted epochs says."""
+
+    file: Path
+
+    def lines(self) -> list[tuple[str, int, int]]:
+        """Run, epoch and process, in the order in which they were begun."""
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        return [(run, int(epoch), int(pid)) for run, epoch, pid in map(str.split, lines)]
+
+    def halt_in_training(self, pid: int, url: str) -> bool:
+        """Whether a process is now stopped within a fold, with half of it to go; else it runs on."""
+        os.kill(pid, signal.SIGSTOP)
+        mine = [(run, epoch) for run, epoch, who in self.lines() if who == pid]
+        held = {
+            json.loads(holder)["pid"]: item
+            for item, holder in asked(url, "SELECT item, holder FROM claims WHERE holder <> ''")
+        }
+        if mine and 1 < mine[-1][1] < EPOCHS // 2 and held.get(pid) == f"run-{mine[-1][0]}":
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    def check(self, *, interruptions: int) -> None:
+        """Every epoch was trained, and no more of them twice than were interrupted."""
+        begun = Counter((run, epoch) for run, epoch, _ in self.lines())
+        runs = {run for run, _ in begun}
+        assert len(runs) == NUM_RUNS
+        assert begun.keys() == {(run, epoch) for run in runs for epoch in range(1, EPOCHS + 1)}
+        assert sum(begun.values()) - len(begun) <= interruptions
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @needs_postgres
 def test_ray_goes_on_after_a_kill_and_the_loss_of_a_node(
     tmp_path, monkeypatch, counts_of_one_process
 ):
+    begun = _Begun(tmp_path / "begun")
     for name, value in ray_cluster.ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}")
-    shared = {"num_cpus": 2, "num_gpus": 1}
-    with serving() as server, ray_cluster.cluster(shared, {"num_cpus": 1, "num_gpus": 1}) as made:
-        head, leaving = made.list_all_nodes()
-        options = ("--engine", "ray", "--ray-address", made.address, "--workers", 3)
+    monkeypatch.setenv("PYTHONPATH", PLACES)
+    monkeypatch.setenv("BEGUN", f"{begun.file}")
+    one = {"num_cpus": 1, "num_gpus": 1}
+    with serving() as server, ray_cluster.cluster({"num_cpus": 2, "num_gpus": 1}, one, one) as made:
+        head, leaving, _ = made.list_all_nodes()
+        options = ("--engine", "ray", "--ray-address", made.address, "--workers", 4)
         place = ("--store", server.url, "--out", tmp_path / "out", "--gpus-per-run", 0.5)
-        with start(*options, *place) as process:
+        with start(*options, *place, program=COUNTED) as process:
             alive = partial(lambda p: p.poll() is None, process)
-            wait_until(lambda: num_runs(server.url) >= 2, alive=alive)
+            wait_until(lambda: len({pid for _, _, pid in begun.lines()}) == 4, alive=alive)
             working = ray_cluster.workers_of(made)
-            # Two halves of the one GPU that it says it has.
-            assert sorted(node is head for node in working.values()) == [False, True, True]
-            first = num_runs(server.url)
-            os.kill(next(pid for pid, node in working.items() if node is head), signal.SIGKILL)
+            # Two halves of the one GPU that the head says it has.
+            assert Counter(map(made.list_all_nodes().index, working.values())) == {0: 2, 1: 1, 2: 1}
+            killed = next(pid for pid, node in working.items() if node is head)
+            lost = next(pid for pid, node in working.items() if node is leaving)
+            for pid in (killed, lost):
+                wait_until(partial(begun.halt_in_training, pid, server.url), alive=alive)
+            # The command has seen who has which fold.
+            time.sleep(1)
+            os.kill(killed, signal.SIGKILL)
             made.remove_node(leaving, allow_graceful=False)
-            joined = made.add_node(
-                num_cpus=1, num_gpus=1, object_store_memory=80 * 2**20, include_dashboard=False
-            )
+            os.kill(lost, signal.SIGKILL)
+            joined = made.add_node(**one, **ray_cluster.NODE)
             wait_until(lambda: joined in ray_cluster.workers_of(made).values(), alive=alive)
-            assert first < NUM_RUNS
             _, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
         check_all_there(server.url, counts_of_one_process)
+        begun.check(interruptions=2)
+    for pid in (killed, lost):
+        assert f"worker {socket.gethostname()}:{pid} died in " in err
 
 
 class _Placer:
