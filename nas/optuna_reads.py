@@ -17,6 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 class ReadBetweenWrites:
     """A storage whose trials are read anew only after a write of this process, or after `forget`.
 
+    After a new trial, that one alone is read: a sampler looks at all others right after it.
+
     Args:
         storage: which does all the rest.
     """
@@ -40,6 +42,13 @@ class ReadBetweenWrites:
             self._trials[study_id] = self._storage.get_all_trials(study_id, deepcopy=False)
         found = [t for t in self._trials[study_id] if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """As of any storage."""
+        trial_id = self._storage.create_new_trial(study_id, template_trial=template_trial)
+        if study_id in self._trials:
+            self._trials[study_id].append(self._storage.get_trial(trial_id))
+        return trial_id
 
     def trial(self, study_name: str, number: int) -> FrozenTrial:
         """One trial, without a look at all."""

@@ -237,7 +237,13 @@ class Proposals:
         """What workers left that died, or lost their database, while a trial ended or began."""
         ended = [trial for trial in self.trials() if trial.state != "running"]
         self._claims.release([item_of(trial, self.plan.search) for trial in ended])
-        self._in_turn(self._close_what_is_not_taken_up)
+        # All workers come here at once, and mostly there is nothing to do.
+        if wait_for(self._ledger.engine, self._has_open_trials):
+            self._in_turn(self._close_what_is_not_taken_up)
+
+    def _has_open_trials(self) -> bool:
+        self._storage.forget()
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def _close_what_is_not_taken_up(self) -> None:
         """A worker whose lock was cut off may have asked Optuna beside the one that came next."""
@@ -298,9 +304,10 @@ class Proposals:
 
     def _next_new(self) -> TrialRecord | None:
         trials = self.trials()
-        self._tell_what_is_missing(trials)
         if num_counted(trials) >= self.plan.budget:
+            # Many find it so who stood in line; what is missing is told when they leave.
             return None
+        self._tell_what_is_missing(trials)
         # While the last one is trained, workers that wait must not ask again and again.
         waiting = self._study.get_trials(states=(TrialState.WAITING,))
         if not waiting and self._found_exhausted() == len(trials):

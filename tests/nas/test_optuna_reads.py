@@ -30,13 +30,27 @@ def _study() -> tuple[Counting, ReadBetweenWrites, optuna.Study]:
 
 
 def test_trials_are_read_once_between_two_writes():
-    storage, _, study = _study()
+    storage, reads, study = _study()
     study.ask()
+    reads.forget()
     storage.calls.clear()
     for _ in range(3):
         assert len(study.get_trials(deepcopy=False)) == 1
         assert study.get_trials(states=(TrialState.WAITING,)) == []
     assert storage.calls["get_all_trials"] == 1
+
+
+def test_a_new_trial_does_not_make_all_others_be_read_again():
+    storage, _, study = _study()
+    for _ in range(3):
+        study.tell(study.ask(), 0.5)
+    assert len(study.get_trials()) == 3
+    storage.calls.clear()
+    trial = study.ask()
+    assert [t.state.name for t in study.get_trials()] == ["COMPLETE"] * 3 + ["RUNNING"]
+    assert storage.calls["get_all_trials"] == 0
+    study.tell(trial, 0.25)
+    assert [t.value for t in study.get_trials()] == [0.5, 0.5, 0.5, 0.25]
 
 
 def test_what_this_process_writes_is_seen_at_once():

@@ -366,6 +366,8 @@ def test_who_joins_or_has_nothing_to_begin_stands_in_nobodys_way(tmp_path, monke
         proposals.conclude(_finish(one.trial), one.claim)
     assert taken == ["proposals"] * 2
     assert late.is_over(late.trials())
+    late.clear_up()
+    assert taken == ["proposals"] * 2
 
 
 def test_tables_of_optuna_that_were_left_half_made_are_finished_in_turn(tmp_path, monkeypatch):
