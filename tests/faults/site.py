@@ -25,6 +25,13 @@ from unetpp.store import RecordStore
 _TIMES = frozenset({"seconds", "started_at", "finished_at", "revision"})
 _TABLES = ("cases", "surfaces", "objects", "edges", "traces")
 
+# Every network of the space on every fold, so that no order of workers changes what is trained.
+SEARCH = (
+    *("search", "--quick", "--space", "depth", "--strategy", "brute_force", "--race", "none"),
+    *("--depth", "2", "--width", "2", "--size", "16", "--epochs", "2", "--top", "2"),
+    *("--test-seeds", "1", "--device", "cpu", "--budget", "20"),
+)
+
 # They are forked from a process that has loaded everything and trained nothing.
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -247,6 +254,18 @@ def records(url: str) -> dict[str, dict[str, Any]]:
                 found[run_id][table] = sorted(mine)
     store.close()
     return found
+
+
+def facts(url: str) -> tuple[dict[str, Any], int, Any]:
+    """All runs of a search, how many trials counted, and what was decided."""
+    store = RecordStore(url)
+    ledger = SearchLedger(store)
+    trials, result = ledger.trials("search"), ledger.result("search")
+    store.close()
+    assert result is not None
+    by_number = {trial.number: trial.candidate_id for trial in trials}
+    decided = ([by_number[n] for n in result.confirmed], by_number[result.winner])
+    return records(url), num_counted(trials), decided
 
 
 def without_times(text: str) -> dict[str, Any]:

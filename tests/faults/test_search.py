@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.site import Site, checkpoints_in, records
-from unetpp.searches import SearchLedger, num_counted
-from unetpp.store import RecordStore
+from tests.faults.site import SEARCH, Site, checkpoints_in, facts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -41,31 +39,11 @@ def test_a_killed_worker_of_a_search_leaves_exactly_the_budget(
     site.check_search(interruptions=1)
 
 
-# Every network of the space on every fold, so that no order of workers changes what is trained.
-_SEARCH = (
-    *("search", "--quick", "--space", "depth", "--strategy", "brute_force", "--race", "none"),
-    *("--depth", "2", "--width", "2", "--size", "16", "--epochs", "2", "--top", "2"),
-    *("--test-seeds", "1", "--device", "cpu", "--budget", "20"),
-)
-
-
-def facts(url: str) -> tuple[dict[str, Any], int, Any]:
-    """All runs, how many trials counted, and what was decided."""
-    store = RecordStore(url)
-    ledger = SearchLedger(store)
-    trials, result = ledger.trials("search"), ledger.result("search")
-    store.close()
-    assert result is not None
-    by_number = {trial.number: trial.candidate_id for trial in trials}
-    decided = ([by_number[n] for n in result.confirmed], by_number[result.winner])
-    return records(url), num_counted(trials), decided
-
-
 @cache
 def undisturbed() -> tuple[dict[str, Any], int, Any]:
     with tempfile.TemporaryDirectory() as folder:
         site = Site(f"sqlite:///{folder}/out/records.sqlite", Path(folder))
-        worker = site.command(*_SEARCH, "--out", f"{folder}/out")
+        worker = site.command(*SEARCH, "--out", f"{folder}/out")
         assert worker.end(seconds=100) == 0, worker.said
         return facts(site.url)
 
@@ -75,7 +53,7 @@ def test_a_search_decides_the_same_whatever_stage_a_worker_is_killed_in(
     site: Site, stage: str
 ) -> None:
     out = site.folder / "out"
-    driver = site.command(*_SEARCH, "--out", f"{out}", "--store", site.url, "--workers", "0")
+    driver = site.command(*SEARCH, "--out", f"{out}", "--store", site.url, "--workers", "0")
     driver.wait_for("waits for workers")
     call = ("worker", "--store", site.url, "--device", "cpu", "--threads", "1")
     victim = site.command(*call, pause="training", nth=1, stage=stage)

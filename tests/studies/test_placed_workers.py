@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +30,7 @@ from studies._ray_workers import _work, ray_placement
 from studies._slurm_workers import slurm_placement
 from studies._study import Placing
 from studies._worker import WorkerCall
+from tests.faults.site import SEARCH, facts
 from unetpp.errors import UserError
 from unetpp.store import RecordStore
 
@@ -62,9 +63,11 @@ COUNTED = (
 )
 
 
-def start(*options: object, program: str = AS_A_USER) -> subprocess.Popen[str]:
+def start(
+    *options: object, command: Sequence[str] = STUDY, program: str = AS_A_USER
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", program, *STUDY, *map(str, options)],
+        [sys.executable, "-c", program, *command, *map(str, options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -186,6 +189,29 @@ def test_ray_goes_on_after_a_kill_and_the_loss_of_a_node(
         begun.check(interruptions=2)
     for pid in (killed, lost):
         assert f"worker {socket.gethostname()}:{pid} died in " in err
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_a_search_in_ray_decides_what_one_process_decides(tmp_path, monkeypatch):
+    for name, value in ray_cluster.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", PLACES)
+    with start("--out", tmp_path / "alone", command=SEARCH) as process:
+        _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    one = {"num_cpus": 1}
+    with serving() as server, ray_cluster.cluster(one, one) as made:
+        options = ("--engine", "ray", "--ray-address", made.address, "--workers", 2)
+        place = ("--store", server.url, "--out", tmp_path / "out")
+        with start(*options, *place, command=SEARCH) as process:
+            alive = partial(lambda p: p.poll() is None, process)
+            wait_until(lambda: len({*ray_cluster.workers_of(made).values()}) == 2, alive=alive)
+            _, err = process.communicate(timeout=200)
+        assert process.returncode == 0, err
+        found = facts(server.url)
+        assert asked(server.url, "SELECT item FROM claims") == []
+    assert found == facts(f"sqlite:///{tmp_path / 'alone' / 'records.sqlite'}")
 
 
 class _Placer:
