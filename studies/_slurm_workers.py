@@ -54,6 +54,9 @@ _OURS = frozenset(
     )
 )
 
+# Set by users, not by the job that this command may run in.
+_USERS = ("SBATCH_", "SLURM_CONF", "SLURM_CLUSTERS", "SUBMITIT_PREEMPT_SIGNAL")
+
 # What a worker says at its end. The log goes on with what others have to say of that.
 _DONE = "everything is recorded"
 _REFUSED, _ASKED = "error: ", "stopped; what this worker was at is given back"
@@ -334,7 +337,7 @@ class _Jobs:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
-            with self._executor.batch():
+            with _outside_a_job(), self._executor.batch():
                 jobs = [self._executor.submit(self._worker) for _ in range(number)]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise UserError(
@@ -344,6 +347,20 @@ class _Jobs:
         self._pause = self._cluster.ask_soon_s
         self._ask_at = time.monotonic() + self._pause
         return jobs
+
+
+@contextmanager
+def _outside_a_job() -> Iterator[None]:
+    """Hide the job that this command runs in: others would take its cores and memory for theirs."""
+    from submitit.helpers import clean_env
+
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    users = {name: value for name, value in os.environ.items() if name.startswith(_USERS)}
+    with clean_env():
+        os.environ.update(users)
+        yield
 
 
 def _last_words(log: str) -> tuple[str, str]:

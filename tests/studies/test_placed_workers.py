@@ -435,7 +435,7 @@ class FakeSlurm:
         folder.mkdir()
         self._program(
             "sbatch",
-            f'cp "$1" {folder}/script; n=$(($(cat {folder}/last 2>/dev/null || echo 6) + 1)); '
+            f'cp "$1" {folder}/script; env > {folder}/environment; n=$(($(cat {folder}/last 2>/dev/null || echo 6) + 1)); '
             f"echo $n > {folder}/last; echo Submitted batch job $n; if grep -q array $1; "
             f"then echo ${{n}}_0 ${{n}}_1; else echo $n; fi >> {self._queue}",
         )
@@ -483,6 +483,18 @@ def test_what_sbatch_is_told(slurm, tmp_path):
     assert told >= {"time=60", "partition=low", "cpus-per-task=3", "signal=USR2@300", "requeue"}
     # Since 22.05 srun does not take it from sbatch.
     assert " --cpus-per-task=3 " in next(line for line in script if line.startswith("srun "))
+
+
+def test_a_command_within_a_job_does_not_pass_that_on(slurm, tmp_path, monkeypatch):
+    jobs = {"SLURM_JOB_ID": "5", "SLURM_CPU_BIND": "mask_cpu:0x1", "SLURM_MEM_PER_NODE": "1"}
+    users = {"SBATCH_ACCOUNT": "lab", "SLURM_CONF": "/etc/slurm.conf"}
+    for name, value in (jobs | users).items():
+        monkeypatch.setenv(name, value)
+    with placed(tmp_path / "out"):
+        told = dict(line.partition("=")[::2] for line in slurm.say("environment").splitlines())
+    assert users.items() <= told.items()
+    assert told.keys().isdisjoint(jobs)
+    assert os.environ["SLURM_CPU_BIND"] == "mask_cpu:0x1"
 
 
 def test_a_job_is_there_as_long_as_it_is_in_the_queue(slurm, tmp_path, monkeypatch):
