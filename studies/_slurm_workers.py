@@ -62,6 +62,8 @@ _DONE = "everything is recorded"
 _REFUSED, _ASKED = "error: ", "stopped; what this worker was at is given back"
 _SLURM_SAYS, _SUBMITIT_SAYS = ("srun: ", "slurmstepd"), "submitit "
 _PREEMPTED = "DUE TO PREEMPTION"
+# Why a job waits that came to a node which is broken: until somebody releases it.
+_HELD = re.compile("launch.failed.requeued.held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,8 @@ class _Cluster:
     """What is asked of whoever runs the jobs.
 
     Attributes:
-        going: the ids of jobs that wait or run, these and perhaps others; None for no answer.
+        going: the ids of jobs that wait for a place or run, perhaps of others too; None for no
+            answer.
         cancel: asks them to end, and ends them soon after.
         ask_soon_s: see `_ASK_SOON_S`.
     """
@@ -236,7 +239,7 @@ class _Cluster:
 
 def _in_queue(_: Sequence[Job[None]]) -> Collection[str] | None:
     # submitit asks `sacct`, which is not everywhere, and takes a preempted job for one that runs.
-    question = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    question = ["squeue", "--noheader", "--array", "--format=%i %r", f"--user={os.getuid()}"]
     # A user may have set which jobs are shown.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
@@ -245,7 +248,8 @@ def _in_queue(_: Sequence[Job[None]]) -> Collection[str] | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return frozenset(answer.stdout.split())
+    jobs = (line.partition(" ") for line in answer.stdout.splitlines())
+    return frozenset(name for name, _, reason in jobs if not _HELD.fullmatch(reason.strip()))
 
 
 def _scancel(jobs: Sequence[Job[None]]) -> None:
@@ -285,8 +289,11 @@ class _Jobs:
             return
         over = self._over()
         lost = [job for job in over if self._is_lost(job)]
-        going = [job for job in self._running if job not in over]
-        self._running = [*going, *(self._submit(len(lost)) if lost else ())]
+        self._running = [job for job in self._running if job not in over]
+        if lost:
+            # One that is held would stay in the queue for good.
+            self._cluster.cancel(lost)
+            self._running = [*self._running, *self._submit(len(lost))]
 
     def cancel(self) -> None:
         """Those that Slurm must kill leave a claim, which is swept."""

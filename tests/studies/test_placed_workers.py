@@ -437,12 +437,12 @@ class FakeSlurm:
             "sbatch",
             f'cp "$1" {folder}/script; env > {folder}/environment; n=$(($(cat {folder}/last 2>/dev/null || echo 6) + 1)); '
             f"echo $n > {folder}/last; echo Submitted batch job $n; if grep -q array $1; "
-            f"then echo ${{n}}_0 ${{n}}_1; else echo $n; fi >> {self._queue}",
+            f"then echo ${{n}}_0 None; echo ${{n}}_1 None; else echo $n None; fi >> {self._queue}",
         )
         self._program(
             "squeue", f'test -z "$SQUEUE_STATES" && echo $* >> {folder}/asked && cat {self._queue}'
         )
-        self._program("scancel", f"echo $* > {folder}/cancelled")
+        self._program("scancel", f"echo $* >> {folder}/cancelled")
         self._program("srun", "true")
 
     def _program(self, name: str, text: str) -> None:
@@ -453,8 +453,13 @@ class FakeSlurm:
     def end(self, job: str, out: Path, log: str) -> None:
         """Let a job end that wrote this."""
         (out / f"{job}_0_log.err").write_text(log)
-        queue = self._queue.read_text().split()
-        self._queue.write_text("".join(f"{n}\n" for n in queue if n != job))
+        queue = self._queue.read_text().splitlines()
+        self._queue.write_text("".join(f"{line}\n" for line in queue if line.split()[0] != job))
+
+    def hold(self, job: str) -> None:
+        """Let a job come to a node whose prolog fails."""
+        queue = self._queue.read_text()
+        self._queue.write_text(queue.replace(f"{job} None", f"{job} launch failed requeued held"))
 
     def say(self, name: str) -> str:
         """What a program has noted."""
@@ -511,7 +516,16 @@ def test_a_job_is_there_as_long_as_it_is_in_the_queue(slurm, tmp_path, monkeypat
         (slurm.folder / "squeue").write_text("#!/bin/sh\nexit 1\n")
         look()
     assert slurm.say("last") == "8\n"
-    assert slurm.say("cancelled") == "--quiet 8\n"
+    assert slurm.say("cancelled") == "--quiet 7\n--quiet 8\n"
+
+
+def test_a_job_that_a_broken_node_sent_back_is_replaced(slurm, tmp_path):
+    with placed(tmp_path / "out", num_workers=2) as look:
+        slurm.hold("7_1")
+        look()
+        assert slurm.say("cancelled") == "--quiet 7_1\n"
+        assert slurm.say("last") == "8\n"
+    assert slurm.say("cancelled").splitlines()[-1] == "--quiet 7_0 8"
 
 
 def test_jobs_that_ended_well_are_replaced_only_when_all_have(slurm, tmp_path):
