@@ -248,8 +248,13 @@ def _watch(
         if proposals.is_over(trials):
             return
         look()
-        spent = time.monotonic() - begin
-        stop.sleep(max(_SHORTEST_POLL_S, spent / _WATCHING_SHARE))
+        stop.sleep(_pause_after(time.monotonic() - begin))
+
+
+def _pause_after(spent: float) -> float:
+    """Seconds until the next look, after one that took `spent`."""
+    # A look at a server that was away takes as long as that was, and is no reason to look away.
+    return min(_LONGEST_POLL_S, max(_SHORTEST_POLL_S, spent / _WATCHING_SHARE))
 
 
 class _Told:

@@ -110,7 +110,8 @@ def open_engine(url: str) -> sa.Engine:
 def server_options(url: sa.URL) -> dict[str, Any]:
     """What `create_engine` is told of a PostgreSQL; what the URL says itself goes before."""
     signs = {name: value for name, value in _SIGNS_OF_LIFE.items() if name not in url.query}
-    return {**_POOL, "connect_args": signs}
+    # A pooler in front may give each transaction another connection, without what was prepared.
+    return {**_POOL, "connect_args": {**signs, "prepare_threshold": None}}
 
 
 def check_url(url: str) -> sa.URL:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import filecmp
+import logging
 import os
 import random
 import re
@@ -341,6 +342,11 @@ class BucketPlace:
         if self.scheme == "s3":
             times = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
             options["config_kwargs"] = times
+        else:
+            # Experimental: it asks for the kind of the bucket first, and warns where it may not.
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+            # It prints a traceback for each attempt; ours ends in a sentence.
+            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
         try:
             return fsspec.filesystem(self.scheme, **options)
         except ImportError:

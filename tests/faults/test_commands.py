@@ -64,18 +64,18 @@ def test_a_study_that_is_killed_at_ten_random_points_has_the_same_records(tmp_pa
         assert undisturbed.end(seconds=100) == 0, undisturbed.said
         choices, kills = random.Random(0), 0
         while kills < 10:
-            begun = sum(site.begun().values())
+            # In epochs, not in seconds: a loaded machine would be killed before it has a record.
+            until = sum(site.begun().values()) + choices.randint(2, 6)
             running = study(site, site.folder / "out", *epochs)
-            while sum(site.begun().values()) == begun:
+            while sum(site.begun().values()) < until:
                 assert running.process.is_alive(), running.said
                 time.sleep(0.005)
-            time.sleep(choices.uniform(0, 0.6))
+            time.sleep(choices.uniform(0, 0.1))
             assert running.process.is_alive(), "it must be longer, to be killed ten times"
             running.kill()
             kills += 1
         last = study(site, site.folder / "out", *epochs)
         assert last.end(seconds=100) == 0, last.said
-        assert "runs are recorded already" in last.said
         before, after = (table_rows(one.folder / "out" / "records.sqlite") for one in (whole, site))
         assert before.keys() == after.keys()
         assert {"runs", "cases", "surfaces", "objects", "manifests", "trials"} <= before.keys()

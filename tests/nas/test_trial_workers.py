@@ -23,7 +23,7 @@ from nas.proposals import Promise, ProposalPlan
 from nas.racing import PairedMargin, SuccessiveHalving, find_rule
 from nas.search_space import Common
 from nas.space_presets import find_space, references
-from nas.trial_workers import SearchWork, open_proposals, run_trials
+from nas.trial_workers import SearchWork, _pause_after, open_proposals, run_trials
 from unetpp.errors import UserError
 from unetpp.searches import TrialRecord, num_counted
 from unetpp.spec import GridSpec
@@ -81,6 +81,13 @@ def run(work: SearchWork, *, num_workers: int = 1) -> list[TrialRecord]:
     store = store_in(work.folder)
     run_trials(work, store, engine=Engine(num_workers=num_workers), on_trial=lambda _: None)
     return open_proposals(work, store).trials()
+
+
+@pytest.mark.parametrize(
+    ("spent", "pause"), [(0.0, 0.3), (0.01, 0.3), (0.2, 2.0), (60.0, 5.0), (600.0, 5.0)]
+)
+def test_a_command_looks_again_soon_after_a_server_was_away(spent, pause):
+    assert _pause_after(spent) == pytest.approx(pause)
 
 
 def test_a_validated_trial_has_the_scores_of_its_runs(tmp_path):

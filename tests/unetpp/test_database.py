@@ -141,6 +141,20 @@ def test_postgres_holds_what_sqlite_holds_in_the_same_order(server: Server, tmp_
 
 @needs_postgres
 @pytest.mark.slow
+def test_a_connection_may_be_another_in_each_transaction(server: Server) -> None:
+    """As behind a pooler: what a connection has prepared is not there in the next transaction."""
+    store = RecordStore(server.url)
+    for _ in range(20):
+        with store.engine.begin() as connection:
+            connection.execute(sa.text("SELECT 1"))
+    with store.engine.connect() as connection:
+        prepared = connection.execute(sa.text("SELECT count(*) FROM pg_prepared_statements"))
+        assert prepared.scalar_one() == 0
+    store.close()
+
+
+@needs_postgres
+@pytest.mark.slow
 def test_many_open_a_new_store_at_once() -> None:
     with serving() as fresh:
 
