@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.escaping import without_formula
+from reports.writers import counted
 from studies._images_given import Given, given_images
 from studies._mask_files import TABLE, Target, check_out, plan_targets, write_target
 from studies._model_choice import Chosen, choose
@@ -174,8 +175,8 @@ def _write_table(path: Path, rows: Sequence[tuple[object, ...]]) -> None:
 def _text(out: Path, chosen: Chosen, targets: Sequence[Target], num_cases: int) -> str:
     num_files = sum(len(target.files(chosen.fed_as.labels)) for target in targets)
     lines = [
-        f"Predicted {num_cases} cases with {chosen.text}.",
-        f"Masks: {out} ({num_files} files)",
+        f"Predicted {counted(num_cases, 'case')} with {chosen.text}.",
+        f"Masks: {out} ({counted(num_files, 'file')})",
         f"Table: {out / TABLE}",
     ]
     if chosen.trained_on is not None:
