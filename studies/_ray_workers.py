@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ _ROUNDS = 5
 _GRACE_S, _SHORT_GRACE_S = 600.0, 10.0
 # What a head node may take to answer at all, in seconds.
 _KNOCK_S = 10.0
+# How long it may be away, and how often it is asked. After 60 s Ray ends this process by itself.
+_AWAY_S, _ASK_EVERY_S = 40.0, 5.0
 # Nothing is kept there but the words of a worker. It is the least that Ray takes.
 _OBJECT_STORE_BYTES = 80 * 2**20
 
@@ -61,16 +64,22 @@ def ray_placement(call: WorkerCall, placing: Placing) -> Placement:
 def _placed(call: WorkerCall, placing: Placing) -> Iterator[Callable[[], None]]:
     with _joined(placing):
         _warn_of_want(call, placing)
-        tasks = _Tasks(call, placing)
+        head, tasks = _Head(_head_of(placing)), _Tasks(call, placing)
+
+        def look() -> None:
+            head.look()
+            tasks.look()
+
         grace = _SHORT_GRACE_S
         try:
             tasks.begin()
-            yield tasks.look
+            yield look
         except PreemptedError:
             grace = _GRACE_S
             raise
         finally:
-            tasks.end(grace)
+            if head.is_there:
+                tasks.end(grace)
 
 
 @contextmanager
@@ -103,7 +112,7 @@ def _joined(placing: Placing) -> Iterator[None]:
         raise UserError(
             f"workers need a Ray cluster that lets this command in, but {where} does not "
             f"({_first_line(error)}); start it with `ray start`, with the same versions of Python "
-            "and Ray everywhere, or mend --ray-address"
+            "and Ray and the same token, if it asks for one, everywhere, or mend --ray-address"
         ) from error
     # Ray has set a handler of its own, which ends the process at once.
     signal.signal(signal.SIGTERM, at_sigterm)
@@ -119,6 +128,47 @@ def _knock(address: str | None) -> None:
     # Other words ("auto") are Ray's business.
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+
+
+def _head_of(placing: Placing) -> str:
+    """HOST:PORT, as this command reaches it."""
+    import ray
+
+    if placing.address is not None and placing.address.startswith("ray://"):
+        return placing.address
+    return ray.get_runtime_context().gcs_address
+
+
+class _Head:
+    """The head of the cluster. Without it no task is started or stopped.
+
+    Args:
+        address: see `_knock`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._heard_at = self._asked_at = time.monotonic()
+        self.is_there = True
+
+    def look(self) -> None:
+        """Raise UserError when it has not answered for too long."""
+        now = time.monotonic()
+        if now - self._asked_at < _ASK_EVERY_S:
+            return
+        self._asked_at = now
+        try:
+            _knock(self._address)
+            self._heard_at = now
+        except OSError as error:
+            if now - self._heard_at < _AWAY_S:
+                return
+            self.is_there = False
+            raise UserError(
+                f"workers need the head of their Ray cluster, but {self._address} has not answered "
+                f"for {_AWAY_S:g} s ({error}); start it again or name another --ray-address, and "
+                "the same command goes on"
+            ) from error
 
 
 class _Tasks:

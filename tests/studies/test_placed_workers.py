@@ -276,6 +276,33 @@ def test_workers_that_leave_again_and_again_with_work_left_are_given_up(monkeypa
     assert placer.started == 12
 
 
+def test_a_head_that_stays_away_is_named_and_one_that_comes_back_is_not(monkeypatch):
+    now, away = [0.0], [False]
+
+    def knock(_: str) -> None:
+        if away[0]:
+            raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(_ray_workers, "_knock", knock)
+    monkeypatch.setattr(_ray_workers.time, "monotonic", lambda: now[0])
+    head = _ray_workers._Head("10.0.0.1:6379")
+
+    def look_for(seconds: int) -> None:
+        for _ in range(seconds):
+            now[0] += 1
+            head.look()
+
+    look_for(100)
+    away[0] = True
+    look_for(38)
+    away[0] = False
+    look_for(10)
+    away[0] = True
+    with pytest.raises(UserError, match=r"10\.0\.0\.1:6379 has not answered for 40 s \(refused\)"):
+        look_for(46)
+    assert not head.is_there
+
+
 def listening(session: int) -> list[str]:
     """Addresses on which processes of a session listen, as `ss` has them."""
     text = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
