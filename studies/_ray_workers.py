@@ -68,7 +68,11 @@ def _placed(call: WorkerCall, placing: Placing) -> Iterator[Callable[[], None]]:
 
         def look() -> None:
             head.look()
-            tasks.look()
+            try:
+                tasks.look()
+            except ConnectionError as error:
+                # A ray:// address: Ray has tried to reach it again.
+                raise head.lost(error) from error
 
         grace = _SHORT_GRACE_S
         try:
@@ -161,14 +165,17 @@ class _Head:
             _knock(self._address)
             self._heard_at = now
         except OSError as error:
-            if now - self._heard_at < _AWAY_S:
-                return
-            self.is_there = False
-            raise UserError(
-                f"workers need the head of their Ray cluster, but {self._address} has not answered "
-                f"for {_AWAY_S:g} s ({error}); start it again or name another --ray-address, and "
-                "the same command goes on"
-            ) from error
+            if now - self._heard_at >= _AWAY_S:
+                raise self.lost(error) from error
+
+    def lost(self, error: OSError) -> UserError:
+        """Note that it is gone; the sentence that says so."""
+        self.is_there = False
+        return UserError(
+            f"workers need the head of their Ray cluster, but {self._address} does not answer any "
+            f"more ({_first_line(error)}); start it again or name another --ray-address, and the "
+            "same command goes on"
+        )
 
 
 class _Tasks:
@@ -211,6 +218,9 @@ class _Tasks:
 
     def end(self, grace: float) -> None:
         """Workers finish their epoch, as far as the time allows, and give back their claims."""
+        if not self._ray.is_initialized():
+            # Ray would start a cluster of its own to tell them.
+            return
         for task in self._running:
             self._ray.cancel(task, force=False, recursive=False)
         if self._running:

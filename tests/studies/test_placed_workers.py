@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -298,9 +298,31 @@ def test_a_head_that_stays_away_is_named_and_one_that_comes_back_is_not(monkeypa
     away[0] = False
     look_for(10)
     away[0] = True
-    with pytest.raises(UserError, match=r"10\.0\.0\.1:6379 has not answered for 40 s \(refused\)"):
+    with pytest.raises(UserError, match=r"10\.0\.0\.1:6379 does not answer any more \(refused\)"):
         look_for(46)
     assert not head.is_there
+
+
+class _CutOff:
+    """Tasks of a client that has lost its cluster."""
+
+    def __init__(self, *_: object) -> None:
+        self.begin = lambda: None
+
+    def look(self) -> None:
+        raise ConnectionError("Client is shutting down.")
+
+    def end(self, _: float) -> None:
+        raise AssertionError("Ray would start a cluster of its own for it")
+
+
+def test_a_client_that_has_lost_its_cluster_is_told_so(monkeypatch):
+    monkeypatch.setattr(_ray_workers, "_joined", nullcontext)
+    monkeypatch.setattr(_ray_workers, "_warn_of_want", lambda *_: None)
+    monkeypatch.setattr(_ray_workers, "_Tasks", _CutOff)
+    placement = ray_placement(CALL, Placing(engine="ray", address="ray://10.0.0.1:10001"))
+    with placement() as look, pytest.raises(UserError, match=r"any more \(Client is shut"):
+        look()
 
 
 def listening(session: int) -> list[str]:
