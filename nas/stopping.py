@@ -23,6 +23,11 @@ class Stop:
         """Ask it to end."""
         self._asked.set()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether it was asked to."""
+        return self._asked.is_set()
+
     def also(self, check: Callable[[], None]) -> None:
         """Let `check` raise what `check` of this raises: another reason to end."""
         self._also.append(check)

@@ -159,7 +159,7 @@ def _judged(
     stop: Stop,
 ) -> TrialRecord | None:
     """A trial with its end, which is kept; None when the claim was lost to another worker."""
-    with claims.renewed(claimed.claim) as renewal:
+    with claims.renewed(claimed.claim, is_ending=lambda: stop.is_asked) as renewal:
 
         def on_progress(event: TrialProgress) -> None:
             renewal.check()

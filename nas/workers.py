@@ -323,7 +323,7 @@ def _train(
 ) -> bool:
     """Train a task that is claimed; False when it is not recorded afterwards."""
     trained = False
-    with claims.renewed(claim) as renewal:
+    with claims.renewed(claim, is_ending=lambda: stop.is_asked) as renewal:
 
         def on_epoch(log: EpochLog) -> None:
             nonlocal trained

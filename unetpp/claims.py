@@ -81,7 +81,8 @@ class ClaimState:
         item: what is claimed.
         token: drawn for this claim.
         holder: who has it; None for one that has failed.
-        beat: how often the holder gave a sign of life.
+        beat: how often the holder gave a sign of life; negative from when it was asked to end, as
+            no death that follows is the item's fault.
         deaths: workers that died over it.
         progress: what the holder said last.
         failure: the sentence with which it has failed.
@@ -192,9 +193,17 @@ class Claims:
                 self._change(state.item, state.token, deaths=0)
 
     @contextmanager
-    def renewed(self, claim: Claim) -> Iterator[Renewal]:
-        """Give signs of life from a thread of its own, until the block ends."""
-        renewal = Renewal(self, claim)
+    def renewed(
+        self, claim: Claim, *, is_ending: Callable[[], bool] = lambda: False
+    ) -> Iterator[Renewal]:
+        """Give signs of life from a thread of its own, until the block ends.
+
+        Args:
+            claim: of this process.
+            is_ending: whether the process was asked to end. Whoever asked may kill it soon, and
+                such a death does not count as one over the item.
+        """
+        renewal = Renewal(self, claim, is_ending)
         renewal.start()
         try:
             yield renewal
@@ -213,7 +222,7 @@ class Claims:
         if state is None:
             taken = self._insert(item, token)
         else:
-            deaths = state.deaths + (state.holder is not None)
+            deaths = state.deaths + (state.holder is not None and state.beat >= 0)
             if deaths >= MOST_DEATHS:
                 assert state.holder is not None
                 self._change(
@@ -314,8 +323,8 @@ def is_held(claim: Claim) -> sa.ColumnElement[bool]:
 class Renewal:
     """The signs of life of one claim, see `Claims.renewed`."""
 
-    def __init__(self, claims: Claims, claim: Claim) -> None:
-        self._claims, self._claim = claims, claim
+    def __init__(self, claims: Claims, claim: Claim, is_ending: Callable[[], bool]) -> None:
+        self._claims, self._claim, self._is_ending = claims, claim, is_ending
         self._progress: str | None = None
         self._said, self._ended = threading.Event(), threading.Event()
         self._lost = False
@@ -362,7 +371,9 @@ class Renewal:
         self.check()
 
     def _beat(self) -> None:
-        held = self._claims.beat(self._claim, next(self._numbers), self._progress)
+        number = next(self._numbers)
+        number = -number if self._is_ending() else number
+        held = self._claims.beat(self._claim, number, self._progress)
         self._lost = self._lost or not held
 
     def _renew(self) -> None:

@@ -20,7 +20,13 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    PendingRollbackError,
+)
 from sqlalchemy.schema import CreateTable
 
 from unetpp.errors import PlaceError, UserError
@@ -310,6 +316,9 @@ def exclusively(engine: sa.Engine, name: str) -> Iterator[sa.Connection | None]:
 def _database_error(error: Exception) -> DBAPIError | None:
     """What the database said, also through Optuna, which wraps it."""
     for found in (error, error.__cause__):
+        if isinstance(found, PendingRollbackError):
+            # Optuna asks once more on a connection that is lost, and is told of that instead.
+            found = found.__context__
         if isinstance(found, DBAPIError):
             return found
     return None

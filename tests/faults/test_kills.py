@@ -88,6 +88,28 @@ def test_sigterm_keeps_the_epoch_and_gives_the_claim_back(site: Site) -> None:
     site.check(interruptions=0)
 
 
+def test_a_worker_that_is_killed_before_its_epoch_ends_was_not_killed_by_its_fold(
+    site: Site,
+) -> None:
+    for _ in range(3):
+        asked = site.start(pause="training")
+        asked.wait_for("at training")
+        asked.signal(signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while site.scalar("SELECT count(*) FROM claims WHERE beat < 0 AND holder IS NOT NULL") == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        asked.kill()
+        other = site.start(pause="training")
+        other.wait_for("at training")
+        assert site.scalar("SELECT max(deaths) FROM claims") == 0
+        other.signal(signal.SIGTERM)
+        other.go_on()
+        assert other.end() == 143, other.said
+    last = site.start()
+    assert last.end() == 0, last.said
+
+
 def test_a_clock_that_jumps_changes_nothing(site: Site) -> None:
     workers = [site.start(lease=2.0, trouble=("wild clock",)) for _ in range(3)]
     for worker in workers:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -181,6 +182,17 @@ def test_an_item_over_which_workers_die_fails_with_a_sentence(store: RecordStore
     assert claims.claim_one(["a"]) is not None
 
 
+def test_a_worker_that_was_asked_to_end_does_not_die_over_its_item(store: RecordStore) -> None:
+    gone = replace(this_process(), started="another start of this number")
+    for _ in range(MOST_DEATHS + 1):
+        dying = Claims(store)
+        dying._me = gone
+        assert dying.beat(claimed(dying, "a"), -1, None)
+    claims = Claims(store)
+    assert claims.claim_one(["a"]) is not None
+    assert claims.states(["a"])["a"].deaths == 0
+
+
 def test_a_failure_is_kept_until_it_is_forgiven(store: RecordStore) -> None:
     claims = Claims(store)
     claims.fail(claimed(claims, "a"), "the loss is nan")
@@ -221,6 +233,19 @@ def test_signs_of_life_and_progress_come_by_themselves(store: RecordStore) -> No
         while reader.states(["a"])["a"].progress != "epoch 1" or reader.states(["a"])["a"].beat < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        renewal.check()
+
+
+def test_a_sign_of_life_says_that_its_process_was_asked_to_end(store: RecordStore) -> None:
+    claims, reader, asked = Claims(store, lease=0.6), Claims(store), threading.Event()
+    claim = claimed(claims, "a")
+    with claims.renewed(claim, is_ending=asked.is_set) as renewal:
+        for sign in (1, -1):
+            deadline = time.monotonic() + 10
+            while sign * reader.states(["a"])["a"].beat < 1:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            asked.set()
         renewal.check()
 
 

@@ -11,13 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 import sqlalchemy as sa
 from make_study import make_study
 from postgres import Server, find_postgres, serving
 from sqlalchemy.exc import OperationalError
 
+from nas.search_strategy import open_storage
 from unetpp.database import check_url, exclusively, open_engine, wait_for
 from unetpp.errors import PlaceError, UserError
 from unetpp.records import RunRecord, ScoredCases
@@ -151,6 +154,33 @@ def test_a_connection_may_be_another_in_each_transaction(server: Server) -> None
         prepared = connection.execute(sa.text("SELECT count(*) FROM pg_prepared_statements"))
         assert prepared.scalar_one() == 0
     store.close()
+
+
+@needs_postgres
+@pytest.mark.slow
+def test_a_connection_that_is_cut_while_optuna_reads_is_tried_again(server: Server) -> None:
+    storage = open_storage(server.url)
+    study = optuna.create_study(storage=storage, study_name="cut")
+    for _ in range(2):
+        study.ask({"width": optuna.distributions.IntDistribution(1, 9)})
+    engine, other = sa.create_engine(server.url), open_engine(server.url)
+    cuts = [1]
+
+    def cut(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if cuts and "FROM trial_params" in statement:
+            cuts.pop()
+            pid = connection.connection.dbapi_connection.info.backend_pid  # pyright: ignore
+            with other.begin() as killer:
+                killer.execute(sa.select(sa.func.pg_terminate_backend(pid)))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", cut)
+    try:
+        found = wait_for(engine, lambda: storage.get_all_trials(study._study_id))
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", cut)
+    assert (len(found), cuts) == (2, [])
+    for one in (engine, other, storage._backend.engine):  # pyright: ignore
+        one.dispose()
 
 
 @needs_postgres
