@@ -31,7 +31,7 @@ from unetpp.training.checkpoints import Slot, remove_checkpoint
 _FAILURES_IN_A_ROW = 3
 # How often a worker that has nothing to do, or a command that watches, looks again. Seconds.
 _SHORTEST_POLL_S, _LONGEST_POLL_S = 0.3, 5.0
-# Of its time, a command that watches spends at most this share on looking.
+# Of its time, a command that watches spends this share on looking, unless a look takes long.
 _WATCHING_SHARE = 0.1
 
 OnTrial = Callable[[TrialProgress], None]

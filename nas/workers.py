@@ -179,7 +179,7 @@ def watch(
         store: as there.
         on_progress: as there.
         stop: as there.
-        look: called about once a second; raises when nobody works any more.
+        look: called after each look at the store; raises when nobody works any more.
         before: ids of tasks that were recorded before anybody worked.
     """
     claims = Claims(store)

@@ -30,6 +30,8 @@ _MOST_FOLDS, _MOST_SEEDS, _MOST_ARMS, _MOST_RUNS = 100_000, 10_000, 1000, 1_000_
 # Above this, sums of counts are not exact.
 _MOST_PIXELS = 2**53
 _LONGEST_NAME = 64
+# The costs that every trial has, as they need no measurement.
+_COUNTED = frozenset(("parameters", "macs"))
 
 _Count = Annotated[int, Field(ge=0, le=_MOST_PIXELS)]
 _Counts = Annotated[list[_Count], Field(max_length=_MOST_FOLDS)]
@@ -267,6 +269,8 @@ def _check_trial(trial: TrialRecord) -> None:
     ]
     if not all(map(math.isfinite, numbers)) or trial.folds_done < 0:
         raise ValueError(f"trial {trial.number} has scores or costs that are no numbers")
+    if trial.state == "validated" and (trial.value is None or not _COUNTED <= trial.costs.keys()):
+        raise ValueError(f"trial {trial.number} is validated, but lacks its score or its costs")
 
 
 def _check_rerun(rerun: Rerun) -> None:

@@ -161,7 +161,7 @@ class Tally:
         seed = f", seed {event.seed}" if self._num_seeds > 1 else ""
         return (
             f"worker {event.lost_worker} died in {self._labels[event.arm]}, fold {event.fold + 1}"
-            f"{seed}; another goes on from its last epoch"
+            f"{seed}; what it had finished is kept"
         )
 
     @property

@@ -236,7 +236,7 @@ def resume(
     ray_address: RayAddress = None,
 ) -> None:
     """Go on with a search that was interrupted, or give it a larger budget."""
-    from studies._search_folder import options_of, placing_again
+    from studies._search_folder import artifacts_again, options_of, placing_again
 
     kept = options_of(folder, store)
     _run(
@@ -245,7 +245,7 @@ def resume(
             out=f"{folder.resolve()}",
             # Never those that were kept: whoever made the folder would choose the server.
             store=store,
-            artifacts=artifacts,
+            artifacts=artifacts_again(kept.artifacts, artifacts),
             placing=placing_again(kept.placing, ray_address),
             budget=kept.budget if budget is None else budget,
             workers=kept.workers if workers is None else workers,
@@ -292,15 +292,18 @@ def _run(options: SearchOptions) -> None:
     from rich.console import Console
 
     from studies._search import run_search
+    from studies._search_folder import resume_command
 
     try:
         searched = run_search(options, Console(stderr=True))
     except (KeyboardInterrupt, PreemptedError) as error:
-        typer.echo(
-            "stopped; the same command goes on from here, and so does\n"
-            f"  unetpp search resume {options.out}",
-            err=True,
+        again = resume_command(
+            Path(options.out),
+            store=options.store,
+            artifacts=options.artifacts,
+            ray_address=options.placing.address,
         )
+        typer.echo(f"stopped; the same command goes on from here, and so does\n  {again}", err=True)
         raise typer.Exit(130 if isinstance(error, KeyboardInterrupt) else SIGTERM_EXIT) from None
     report = searched.report
     tell(report.text)

@@ -58,6 +58,21 @@ def placing_again(kept: Placing, ray_address: str | None) -> Placing:
     return replace(kept, address=ray_address if kept.engine == "ray" else None)
 
 
+def artifacts_again(kept: str | None, named: str | None) -> str | None:
+    """Where networks and checkpoints are when a search goes on: where the command says.
+
+    Raises:
+        UserError: when they were outside of the folder, and no place is named now.
+    """
+    if kept is not None and named is None:
+        # Whoever made the folder could have named a place that this user pays for, or must not see.
+        raise UserError(
+            "networks of a search stay where the command says, but no place is named, and it was "
+            f"begun with {kept}; if you know that one, add --artifacts {kept}"
+        )
+    return named
+
+
 def status_text(folder: Path, store: str | None = None) -> str:
     """How far the search is, and its best trials, in lines of at most 80 columns."""
     manifest, trials, winner = _search(folder, store)
@@ -77,7 +92,7 @@ def status_text(folder: Path, store: str | None = None) -> str:
             folds = f"{trial.folds_done} of {manifest.folds['num_folds']} folds"
             lines.append(f"{trial.number:>6}  running, {folds}, {who}  {describe(trial)}")
     if winner is None:
-        lines.append(f"No winner yet; go on with: {_resume(folder, store)}")
+        lines.append(f"No winner yet; go on with: {resume_command(folder, store=store)}")
     else:
         named = next(t for t in trials if t.number == winner)
         lines.append(
@@ -113,7 +128,7 @@ def export_winner(
     if winner is None:
         raise UserError(
             f"the winner of a search is named at its end, but {folder} has none yet; go on with "
-            f"`{_resume(folder, store)}`"
+            f"`{resume_command(folder, store=store)}`"
         )
     trial = next(t for t in trials if t.number == winner)
     key, said = _weights_of(trial, manifest)
@@ -192,9 +207,17 @@ def _key(trial: TrialRecord, manifest: SearchManifest, rerun: Rerun) -> RunKey:
     )
 
 
-def _resume(folder: Path, store: str | None) -> str:
-    place = [] if store is None else ["--store", store]
-    return shlex.join(["unetpp", "search", "resume", f"{folder}", *place])
+def resume_command(
+    folder: Path,
+    *,
+    store: str | None,
+    artifacts: str | None = None,
+    ray_address: str | None = None,
+) -> str:
+    """What is typed to go on with a search; it says again what no folder may choose."""
+    said = {"--store": store, "--artifacts": artifacts, "--ray-address": ray_address}
+    options = [word for name, value in said.items() if value is not None for word in (name, value)]
+    return shlex.join(["unetpp", "search", "resume", f"{folder}", *options])
 
 
 def _search(

@@ -168,7 +168,7 @@ def _lasting(tally: SearchTally, event: TrialProgress) -> list[str]:
     if event.lost_worker is not None:
         lost = (
             f"worker {event.lost_worker} died in trial {trial.number}, fold "
-            f"{trial.folds_done + 1}; another goes on with it"
+            f"{trial.folds_done + 1}; what it had finished is kept"
         )
         return [lost]
     if trial.state == "running":

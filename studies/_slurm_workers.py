@@ -28,7 +28,7 @@ from nas.stopping import PreemptedError, Stop
 from studies._progress import Reporter
 from studies._study import Placing
 from studies._worker import WorkerCall, run_worker
-from unetpp.errors import UserError
+from unetpp.errors import PlaceError, UserError
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor, Job
@@ -57,6 +57,13 @@ _OURS = frozenset(
 # Set by users, not by the job that this command may run in.
 _USERS = ("SBATCH_", "SLURM_CONF", "SLURM_CLUSTERS", "SUBMITIT_PREEMPT_SIGNAL")
 
+# Of what `--slurm` takes, the numbers that submitit or this program counts with, and their units.
+_NUMBERS = {
+    "time": "minutes",
+    "signal_delay_s": "seconds",
+    "cpus_per_task": "cores",
+    "array_parallelism": "jobs",
+}
 # What a worker says at its end. The log goes on with what others have to say of that.
 _DONE = "everything is recorded"
 _REFUSED, _ASKED = "error: ", "stopped; what this worker was at is given back"
@@ -98,9 +105,12 @@ class SlurmWorker:
         except PreemptedError:
             if out_of_time and callable(queue_again):
                 # Where Slurm does not let it, the command submits another.
-                with suppress(OSError, subprocess.SubprocessError):
+                with suppress(OSError, RuntimeError, subprocess.SubprocessError):
                     queue_again(notice, None)
             sys.exit(_ASKED)
+        except PlaceError as error:
+            # Perhaps of this node alone: it counts as a job that failed.
+            sys.exit(" ".join(str(error).split()))
         except UserError as error:
             sys.exit(f"{_REFUSED}{' '.join(str(error).split())}")
         # Any other end leaves a result too, which only unpickling would tell from this one.
@@ -188,7 +198,7 @@ def _options_of(placing: Placing) -> dict[str, Any]:
                 "--slurm takes NAME=VALUE without spaces, with a name that submitit knows (such "
                 f"as {_KNOWN}), but got {text!r}; write, for example, --slurm partition=gpu"
             )
-        options[name] = int(value) if value.isdecimal() else value
+        options[name] = int(value) if name in _NUMBERS and value.isdecimal() else value
     _check_limits(options)
     # Not every Slurm lets a job be queued again unless it says so, or tells `srun` of its cores.
     options["additional_parameters"] = {"requeue": True}
@@ -197,11 +207,10 @@ def _options_of(placing: Placing) -> dict[str, Any]:
 
 
 def _check_limits(options: dict[str, Any]) -> None:
-    for name in ("time", "signal_delay_s"):
-        if not isinstance(options.get(name), int):
-            unit = "minutes" if name == "time" else "seconds"
+    for name, unit in _NUMBERS.items():
+        if name in (*options, "time") and not isinstance(options.get(name), int):
             raise UserError(
-                f"a Slurm job has a {name} in whole {unit}, but got "
+                f"the {name} of a Slurm job is in whole {unit}, but got "
                 f"{options.get(name, 'none')}; give --slurm {name}=N"
             )
     if 60 * options["time"] <= options["signal_delay_s"]:
@@ -240,11 +249,14 @@ class _Cluster:
 def _in_queue(_: Sequence[Job[None]]) -> Collection[str] | None:
     # submitit asks `sacct`, which is not everywhere, and takes a preempted job for one that runs.
     question = ["squeue", "--noheader", "--array", "--format=%i %r", f"--user={os.getuid()}"]
-    # A user may have set which jobs are shown.
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("SQUEUE_")}
     try:
         answer = subprocess.run(
-            question, env=plain, capture_output=True, text=True, timeout=_ANSWER_S, check=True
+            question,
+            env=_plain("SQUEUE_"),
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_S,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -253,7 +265,17 @@ def _in_queue(_: Sequence[Job[None]]) -> Collection[str] | None:
 
 
 def _scancel(jobs: Sequence[Job[None]]) -> None:
-    subprocess.run(["scancel", "--quiet", *(job.job_id for job in jobs)], check=False)
+    order = ["scancel", "--quiet", *(job.job_id for job in jobs)]
+    # It ends a command, also one that was stopped: whatever Slurm says, that goes on to its end.
+    with suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(
+            order, env=_plain("SCANCEL_"), stdin=subprocess.DEVNULL, timeout=_ANSWER_S, check=False
+        )
+
+
+def _plain(prefix: str) -> dict[str, str]:
+    """The environment, without what a user may have set for a program of Slurm."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}
 
 
 _CLUSTERS = {
@@ -275,6 +297,7 @@ class _Jobs:
         self._worker = SlurmWorker(call.to_json())
         self._num_workers, self._executor, self._cluster = num_workers, executor, cluster
         self._running: Sequence[Job[None]] = []
+        self._missing, self._submit_at = 0, 0.0
         self._ended_early = 0
         self._ask_at, self._pause = 0.0, 0.0
 
@@ -282,7 +305,7 @@ class _Jobs:
         self._running = self._submit(self._num_workers)
 
     def look(self) -> None:
-        if not self._running:
+        if not self._running and not self._missing:
             # All of them left, as they saw nothing to do, and it is not all done.
             self._count(self._num_workers, f"the last of them with {_DONE!r}")
             self.begin()
@@ -293,7 +316,19 @@ class _Jobs:
         if lost:
             # One that is held would stay in the queue for good.
             self._cluster.cancel(lost)
-            self._running = [*self._running, *self._submit(len(lost))]
+            self._missing += len(lost)
+        if self._missing and time.monotonic() >= self._submit_at:
+            self._replace()
+
+    def _replace(self) -> None:
+        """Submit those that are missing; later, where Slurm does not accept them now."""
+        try:
+            self._running = [*self._running, *self._submit(self._missing)]
+            self._missing = 0
+        except UserError:
+            if not self._running:
+                raise
+            self._submit_at = time.monotonic() + _ASK_EVERY_S
 
     def cancel(self) -> None:
         """Those that Slurm must kill leave a claim, which is swept."""
@@ -317,7 +352,7 @@ class _Jobs:
         Raises:
             UserError: when it was refused something, or jobs keep ending.
         """
-        log = job.stderr() or ""
+        log = _log_of(job)
         own, slurms = _last_words(log)
         if own.startswith(_REFUSED):
             raise UserError(own.removeprefix(_REFUSED))
@@ -368,6 +403,14 @@ def _outside_a_job() -> Iterator[None]:
     with clean_env():
         os.environ.update(users)
         yield
+
+
+def _log_of(job: Job[None]) -> str:
+    """As far as it can be read: a worker that was killed may have written half a letter."""
+    try:
+        return job.paths.stderr.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _last_words(log: str) -> tuple[str, str]:

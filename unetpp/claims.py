@@ -396,5 +396,5 @@ def _state(row: Mapping[str, Any]) -> ClaimState:
     known = {**row, "holder": None if holder is None else Process.from_json(holder)}
     # SQLite takes any value in any column.
     if not all(isinstance(known[name], kind) for name, kind in _KINDS.items()):
-        raise RecordError("a claim", "it has a text where a number is due, or the other way round")
+        raise RecordError("a claim", "a value in it is of another kind than its column")
     return ClaimState(**known)

@@ -70,7 +70,7 @@ def test_what_runs_by_itself_is_refused(
     _hostile(folder, *statements)
     with pytest.raises(UserError, match=rf"tables and indexes alone, but .* has the {named}"):
         load_study(folder)
-    # It is looked for a search only; whoever reads on is told.
+    # Whoever only looks for a search is not stopped by it: whoever reads on is told.
     assert not holds_search(folder)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from make_search import make_search
 
-from studies._search_folder import placing_again
+from studies._search_folder import artifacts_again, placing_again, resume_command
 from studies._study import Placing
 from unetpp.errors import UserError
 
@@ -40,6 +40,8 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "encoder",
         ),
         ("update search_trials set record = json_set(record, '$.value', 'high')", "value"),
+        ("update search_trials set record = json_set(record, '$.value', null)", "lacks its score"),
+        ("update search_trials set record = json_set(record, '$.costs', json('{}'))", "its costs"),
         ("update searches set manifest = '[]'", "the whole"),
         (
             "update searches set manifest = json_set(manifest, '$.search', '../x')",
@@ -82,6 +84,21 @@ def test_a_search_does_not_choose_the_cluster_in_which_it_goes_on() -> None:
     kept = Placing(engine="ray", num_workers=3, address="elsewhere:6379")
     with pytest.raises(UserError, match="if you know that one, add --ray-address elsewhere:6379"):
         placing_again(kept, None)
+
+
+def test_a_search_does_not_choose_where_its_networks_go_on() -> None:
+    with pytest.raises(UserError, match="if you know that one, add --artifacts s3://theirs/x"):
+        artifacts_again("s3://theirs/x", None)
+    assert artifacts_again("s3://theirs/x", "s3://mine/x") == "s3://mine/x"
+    assert artifacts_again(None, None) is None
+
+
+def test_what_must_be_said_again_is_in_the_hint() -> None:
+    place = {"store": "postgresql+psycopg://a/b", "artifacts": "s3://c/d e", "ray_address": "f:1"}
+    assert resume_command(Path("runs/x"), **place) == (
+        "unetpp search resume runs/x --store postgresql+psycopg://a/b --artifacts 's3://c/d e' "
+        "--ray-address f:1"
+    )
 
 
 def test_a_cluster_that_is_named_is_taken(monkeypatch) -> None:

@@ -31,7 +31,7 @@ from studies._slurm_workers import slurm_placement
 from studies._study import Placing
 from studies._worker import WorkerCall
 from tests.faults.site import SEARCH, facts
-from unetpp.errors import UserError
+from unetpp.errors import PlaceError, UserError
 from unetpp.store import RecordStore
 
 needs_postgres = pytest.mark.skipif(
@@ -177,7 +177,7 @@ def test_ray_goes_on_after_a_kill_and_the_loss_of_a_node(
             for pid in (killed, lost):
                 wait_until(partial(begun.halt_in_training, pid, server.url), alive=alive)
             # The command has seen who has which fold.
-            time.sleep(1)
+            time.sleep(5)
             os.kill(killed, signal.SIGKILL)
             made.remove_node(leaving, allow_graceful=False)
             os.kill(lost, signal.SIGKILL)
@@ -409,6 +409,22 @@ def test_a_job_holds_the_words_of_its_call_and_no_more():
     assert WorkerCall.from_json(worker.call) == CALL
 
 
+@pytest.mark.parametrize(("error", "is_final"), [(UserError, True), (PlaceError, False)])
+def test_a_node_that_cannot_reach_the_store_ends_its_job_alone(monkeypatch, error, is_final):
+    def run(*_: object) -> None:
+        raise error("the law, the value; the way out")
+
+    monkeypatch.setattr(_slurm_workers, "run_worker", run)
+    before = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            _slurm_workers.SlurmWorker(CALL.to_json())()
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
+    assert str(ended.value.code).startswith("error: ") == is_final
+
+
 def worker_that_says(words: str, *, ends: str = "") -> object:
     """Ends at once in place of a `SlurmWorker`, which takes seconds to begin."""
 
@@ -501,7 +517,7 @@ class FakeSlurm:
 
     def end(self, job: str, out: Path, log: str) -> None:
         """Let a job end that wrote this."""
-        (out / f"{job}_0_log.err").write_text(log)
+        (out / f"{job}_0_log.err").write_text(log, errors="surrogateescape")
         queue = self._queue.read_text().splitlines()
         self._queue.write_text("".join(f"{line}\n" for line in queue if line.split()[0] != job))
 
@@ -568,6 +584,22 @@ def test_a_job_is_there_as_long_as_it_is_in_the_queue(slurm, tmp_path, monkeypat
     assert slurm.say("cancelled") == "--quiet 7\n--quiet 8\n"
 
 
+def test_squeue_is_asked_for_every_job_of_an_array_and_why_it_waits(slurm, tmp_path):
+    with placed(tmp_path / "out", num_workers=2) as look:
+        look()
+    asked = slurm.say("asked").split()
+    assert {"--array", f"--user={os.getuid()}", "--format=%i", "%r"} <= set(asked)
+
+
+def test_what_a_user_set_for_scancel_stops_no_end(slurm, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCANCEL_INTERACTIVE", "1")
+    with placed(tmp_path / "out"):
+        (slurm.folder / "scancel").write_text(
+            f'#!/bin/sh\ntest -z "$SCANCEL_INTERACTIVE" && ! read x && echo $* > {slurm.folder}/cancelled\n'
+        )
+    assert slurm.say("cancelled") == "--quiet 7\n"
+
+
 def test_a_job_that_a_broken_node_sent_back_is_replaced(slurm, tmp_path):
     with placed(tmp_path / "out", num_workers=2) as look:
         slurm.hold("7_1")
@@ -575,6 +607,27 @@ def test_a_job_that_a_broken_node_sent_back_is_replaced(slurm, tmp_path):
         assert slurm.say("cancelled") == "--quiet 7_1\n"
         assert slurm.say("last") == "8\n"
     assert slurm.say("cancelled").splitlines()[-1] == "--quiet 7_0 8"
+
+
+def test_a_job_that_slurm_does_not_take_now_is_submitted_later(slurm, tmp_path, monkeypatch):
+    monkeypatch.setattr(_slurm_workers, "_ASK_EVERY_S", 0.0)
+    out, sbatch = tmp_path / "out", slurm.folder / "sbatch"
+    with placed(out, num_workers=2) as look:
+        takes = sbatch.read_text()
+        sbatch.write_text("#!/bin/sh\necho Unable to contact slurm controller >&2; exit 1\n")
+        slurm.end("7_0", out, "KeyError: 3\n")
+        look()
+        look()
+        sbatch.write_text(takes)
+        look()
+        look()
+        assert slurm.say("last") == "8\n"
+        sbatch.write_text("#!/bin/sh\nexit 1\n")
+        slurm.end("7_1", out, "KeyError: 3\n")
+        slurm.end("8", out, "KeyError: 3\n")
+        # Nobody works any more.
+        with pytest.raises(UserError, match="Slurm must accept the jobs"):
+            look()
 
 
 def test_jobs_that_ended_well_are_replaced_only_when_all_have(slurm, tmp_path):
@@ -602,6 +655,8 @@ def test_jobs_that_ended_well_are_replaced_only_when_all_have(slurm, tmp_path):
         (STEP_ENDS.format(why=" DUE TO TIME LIMIT", worker="fold 1  trained"), True),
         (STEP_ENDS.format(why="", worker="KeyError: 3"), True),
         ("", True),
+        ("fold 1 \udcff", True),
+        ("a store must have room to write, but DB has none left; make room\n", True),
     ],
 )
 def test_a_job_that_slurm_ended_for_others_is_not_counted(
@@ -644,8 +699,12 @@ def test_what_a_worker_is_refused_comes_back_as_its_sentence(tmp_path):
         (("time=60", "use-srun=0"), "a name that submitit knows"),
         (("time=60", "partition"), "takes NAME=VALUE"),
         (("time=60", "comment=a\n#SBATCH --uid=0"), "takes NAME=VALUE"),
-        ((), "a Slurm job has a time in whole minutes, but got none; give --slurm time=N"),
-        (("time=1:00:00",), "a time in whole minutes, but got 1:00:00"),
+        ((), "the time of a Slurm job is in whole minutes, but got none; give --slurm time=N"),
+        (("time=1:00:00",), "in whole minutes, but got 1:00:00"),
+        (
+            ("time=60", "array_parallelism=x"),
+            "the array_parallelism of a Slurm job is in whole jobs, but got x",
+        ),
         (("time=5",), "told to end signal_delay_s=300 seconds before its limit"),
     ],
 )

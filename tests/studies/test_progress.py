@@ -94,7 +94,7 @@ def test_a_worker_that_died_is_told_and_is_no_progress(is_terminal):
     console = Console(file=out, force_terminal=is_terminal, width=80, color_system=None)
     with Reporter(console).training(done) as on_progress:
         on_progress(FoldProgress(arm="b", fold=1, log=None, lost_worker="process 7 on a"))
-    words = "worker process 7 on a died in UNet++, fold 2; another goes on from its last epoch"
+    words = "worker process 7 on a died in UNet++, fold 2; what it had finished is kept"
     assert words in " ".join(out.getvalue().split())
     assert done.share == 0
 

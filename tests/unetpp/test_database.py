@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from make_study import make_study
 from postgres import Server, find_postgres, serving
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from nas.search_strategy import open_storage
@@ -173,11 +174,11 @@ def test_a_connection_that_is_cut_while_optuna_reads_is_tried_again(server: Serv
             with other.begin() as killer:
                 killer.execute(sa.select(sa.func.pg_terminate_backend(pid)))
 
-    sa.event.listen(sa.Engine, "before_cursor_execute", cut)
+    event.listen(sa.Engine, "before_cursor_execute", cut)
     try:
         found = wait_for(engine, lambda: storage.get_all_trials(study._study_id))
     finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", cut)
+        event.remove(sa.Engine, "before_cursor_execute", cut)
     assert (len(found), cuts) == (2, [])
     for one in (engine, other, storage._backend.engine):  # pyright: ignore
         one.dispose()
