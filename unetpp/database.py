@@ -63,6 +63,9 @@ _LONGEST_IN_LOCK_S = 120
 # a transaction that the server ended because this process was halted within it.
 _PASSING = ("08", "57P", "40", "25P03")
 
+# What another process that works on the same file does to this one.
+_SQLITE_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")
+
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -427,7 +430,7 @@ def _use_write_ahead_log(cursor: sqlite3.Cursor) -> None:
             cursor.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            stays = error.sqlite_errorname.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
-            if stays or time.monotonic() > deadline:
+            passes = error.sqlite_errorname.startswith(_SQLITE_PASSING)
+            if not passes or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

@@ -34,10 +34,11 @@ def guard(connection: sqlite3.Connection) -> None:
     file = connection.execute("PRAGMA database_list").fetchone()[2] or "the store"
     try:
         found = [row for query in _PROGRAMS for row in connection.execute(f"{query} limit 1")]
-    except sqlite3.OperationalError:
-        # Locked, or not to be read: whoever reads on says so.
-        return
     except sqlite3.DatabaseError as error:
+        unreadable = ("SQLITE_ERROR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorname not in unreadable:
+            # Locked, or not to be read: whoever reads on says so.
+            return
         raise UserError(
             f"a store must be an SQLite database, but {file} is none ({error}); copy it again"
         ) from None

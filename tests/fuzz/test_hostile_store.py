@@ -87,6 +87,17 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(20)
+def test_file_of_a_format_that_does_not_exist_is_not_waited_for(folder: Path) -> None:
+    path = _hostile(folder, "PRAGMA journal_mode=DELETE") / "records.sqlite"
+    content = bytearray(path.read_bytes())
+    # The number of the schema's format; 4 is the highest.
+    content[44:48] = (99).to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is none \(unsupported file format\)"):
+        RecordStore.open_folder(folder)
+
+
+@pytest.mark.timeout(20)
 def test_file_that_says_it_is_of_a_newer_sqlite(folder: Path) -> None:
     path = _hostile(folder, "PRAGMA journal_mode=DELETE") / "records.sqlite"
     content = bytearray(path.read_bytes())
