@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import torch
@@ -104,19 +104,17 @@ class _Crew:
         self._started += 1
         ear, mouth = self._context.Pipe(duplex=False)
         threads = max(1, torch.get_num_threads() // self._num_workers)
-        process = self._context.Process(
-            target=_member, args=(self._work, threads, os.getpid(), mouth)
-        )
+        process = self._context.Process(target=_member, args=(self._work, threads, mouth))
         process.start()
         mouth.close()
         self._members[process] = ear
 
 
-def _member(work: Work, num_threads: int, parent: int, mouth: Connection) -> None:
+def _member(work: Work, num_threads: int, mouth: Connection) -> None:
     """A worker process. Ctrl-C is the parent's business: it ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(num_threads)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with stopping_at_sigterm() as stop:
             work(stop)
@@ -126,8 +124,9 @@ def _member(work: Work, num_threads: int, parent: int, mouth: Connection) -> Non
         mouth.send_bytes(str(error).encode())
 
 
-def _end_with_parent(parent: int) -> None:
+def _end_with_parent() -> None:
     """A worker whose parent was killed must not go on in secret."""
-    while os.getppid() == parent:
-        time.sleep(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
     os._exit(1)
