@@ -32,7 +32,7 @@ from statistics import fmean, median
 from typing import Any
 from unittest.mock import patch
 
-from scaling_crowd import FakeTraining, line, run_crowd, write_rows
+from scaling_crowd import FakeTraining, run_crowd, show_rows
 from scaling_server import Server, server_for
 
 from nas import workers
@@ -149,11 +149,7 @@ def main() -> None:
             count = max(_FOLDS_EACH * number, 20 if given.seconds else 400)
             tasks = tasks_of(Path(scratch), count, first_seed=place * 10**6)
             rows.append(measure(server, tasks, number, given.seconds))
-            if place == 0:
-                print(line(rows[0]))
-            print(line(rows[-1].values()), flush=True)
-            if given.out:
-                write_rows(given.out, rows)
+            show_rows(rows, given.out)
 
 
 if __name__ == "__main__":

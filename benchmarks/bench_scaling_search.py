@@ -2,7 +2,6 @@
 
     python benchmarks/bench_scaling_search.py                         # workers 1 to 200, trials of 30 s
     python benchmarks/bench_scaling_search.py --seconds 30 --workers 200    # folds of 30 s
-    python benchmarks/bench_scaling_search.py --join                  # only begin: one trial a worker
 
 A worker is one of `scaling_crowd.py`; it runs the loop of `unetpp worker` on one live search, with
 TPE, the paper's networks first, and scores that it can learn from. Only a training is replaced, by a
@@ -42,7 +41,7 @@ import optuna
 import sqlalchemy as sa
 from bench_scaling_trials import plan
 from optuna.trial import TrialState
-from scaling_crowd import FakeTraining, line, run_crowd, write_rows
+from scaling_crowd import FakeTraining, run_crowd, show_rows
 from scaling_server import Server, server_for
 
 from nas import performance_estimation, proposals
@@ -190,7 +189,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Simulate many workers on one search.")
     parser.add_argument("--workers", type=int, nargs="+", default=_COUNTS)
     parser.add_argument("--seconds", type=float, default=10.0, help="of a fold; a trial has three")
-    parser.add_argument("--join", action="store_true", help="one trial a worker")
     parser.add_argument("--out", type=Path, help="a CSV of the rows")
     given: Any = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -198,16 +196,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, server_for(1000) as server:
         RecordStore(server.url).close()
         for place, number in enumerate(given.workers):
-            budget = number if given.join else max(5, _TRIALS_EACH * number)
+            budget = max(5, _TRIALS_EACH * number)
             folder = Path(scratch) / f"{place}"
             folder.mkdir()
             work = search_work(server, folder, budget, seed=place)
             rows.append(measure(server, work, number, given.seconds))
-            if place == 0:
-                print(line(rows[0]))
-            print(line(rows[-1].values()), flush=True)
-            if given.out:
-                write_rows(given.out, rows)
+            show_rows(rows, given.out)
 
 
 if __name__ == "__main__":

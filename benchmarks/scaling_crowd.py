@@ -282,6 +282,15 @@ def line(cells: Iterable[object]) -> str:
     return " ".join(f"{cell:>12}" for cell in cells)
 
 
+def show_rows(rows: Sequence[dict[str, float]], out: Path | None) -> None:
+    """Print the last row, with the names before the first one, and keep all of them in `out`."""
+    if len(rows) == 1:
+        print(line(rows[0]))
+    print(line(rows[-1].values()), flush=True)
+    if out:
+        write_rows(out, rows)
+
+
 def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
     """As CSV, a row a number of workers."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -374,8 +374,8 @@ def placing_of(
     if engine == "local":
         shares = {"--cpus-per-run": cpus_per_run != 1, "--gpus-per-run": gpus_per_run}
         warn_ignored(shares, "they need --engine ray or slurm with --workers")
-    if engine != "ray" and ray_address != os.environ.get("RAY_ADDRESS"):
-        warn_ignored({"--ray-address": ray_address}, "it needs --engine ray")
+    if engine != "ray":
+        warn_of_address(ray_address, "it needs --engine ray")
     if engine != "slurm":
         warn_ignored({"--slurm": slurm}, "it needs --engine slurm")
     return Placing(
@@ -386,6 +386,12 @@ def placing_of(
         address=ray_address if engine == "ray" else None,
         slurm=tuple(slurm),
     )
+
+
+def warn_of_address(ray_address: str | None, why: str) -> None:
+    """Warn that `--ray-address` has no effect; RAY_ADDRESS is there for other programs, too."""
+    if ray_address != os.environ.get("RAY_ADDRESS"):
+        warn_ignored({"--ray-address": ray_address}, why)
 
 
 def warn_ignored(options: Mapping[str, object], why: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from contextlib import closing
@@ -10,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reports.record_laws import check_search, readable
-from studies._options import warn_ignored
+from studies._options import warn_of_address
 from studies._search_options import SearchOptions
 from studies._search_progress import SearchTally
 from studies._study import Placing
@@ -47,8 +46,8 @@ def placing_again(kept: Placing, ray_address: str | None) -> Placing:
     Raises:
         UserError: when it was on a cluster, and none is named now.
     """
-    if kept.engine != "ray" and ray_address != os.environ.get("RAY_ADDRESS"):
-        warn_ignored({"--ray-address": ray_address}, "the search was not begun with --engine ray")
+    if kept.engine != "ray":
+        warn_of_address(ray_address, "the search was not begun with --engine ray")
     if kept.engine == "ray" and kept.address is not None and ray_address is None:
         # Whoever made the folder could have named a cluster that runs code here.
         raise UserError(

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 
 def find_postgres() -> Path | None:
     """The folder of `initdb` and `pg_ctl`, of the newest version that is installed."""
@@ -22,6 +24,11 @@ def find_postgres() -> Path | None:
     # Debian keeps them off the path, a folder for each version.
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     return found[-1].parent if found else None
+
+
+needs_postgres = pytest.mark.skipif(
+    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from copy_store import copy_store, make_database
 from make_search import make_search
 from make_study import STUDY, make_study
-from postgres import Server, find_postgres, serving
+from postgres import Server, needs_postgres, serving
 
 from reports import Report, build, build_search, holds_search
 from reports.records import load_study
@@ -28,9 +28,7 @@ from unetpp.store import RecordStore
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
-    ),
+    needs_postgres,
 ]
 _FRAMES = ("runs", "cases", "surfaces", "objects", "edges", "traces", "curves", "latencies")
 # Languages put these in another order than their bytes are in.

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import ray_cluster
 import sqlalchemy as sa
-from postgres import find_postgres, serving
+from postgres import needs_postgres, serving
 from sqlalchemy.exc import DBAPIError
 
 from studies import _ray_workers, _slurm_workers
@@ -34,9 +34,6 @@ from tests.faults.site import SEARCH, facts
 from unetpp.errors import PlaceError, UserError
 from unetpp.store import RecordStore
 
-needs_postgres = pytest.mark.skipif(
-    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
-)
 ROOT = Path(__file__).parents[2]
 PLACES = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
 EPOCHS = 40

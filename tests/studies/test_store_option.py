@@ -12,7 +12,7 @@ import pytest
 from copy_store import copy_store, make_database
 from make_search import make_search
 from make_study import make_study, specs
-from postgres import find_postgres, serving
+from postgres import needs_postgres, serving
 
 from reports.sections import comparison
 from studies._dashboard import open_server
@@ -21,9 +21,6 @@ from studies._networks import read_network
 from unetpp.errors import UserError
 from unetpp.store import RecordStore
 
-needs_postgres = pytest.mark.skipif(
-    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
-)
 _READERS = (
     ("report", "DIR"),
     ("dashboard", "DIR", "--port", "1"),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image
-from postgres import Server, find_postgres, serving
+from postgres import Server, needs_postgres, serving
 
 from unetpp.searches import SearchLedger, num_counted
 from unetpp.store import RecordStore
@@ -25,9 +25,7 @@ from unetpp.store import RecordStore
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
-    ),
+    needs_postgres,
 ]
 UNETPP = str(Path(sys.executable).with_name("unetpp"))
 SMALL = ("--quick", "--depth", "2", "--width", "2", "--size", "16", "--epochs", "2", "--device", "cpu")  # fmt: skip

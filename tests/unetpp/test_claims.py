@@ -17,15 +17,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from postgres import find_postgres, serving
+from postgres import needs_postgres, serving
 
 from unetpp.claims import MOST_DEATHS, Claim, ClaimLostError, Claims, Renewal
 from unetpp.processes import Process, is_dead, this_process
 from unetpp.store import RecordStore
-
-needs_postgres = pytest.mark.skipif(
-    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
-)
 
 
 class Clock:

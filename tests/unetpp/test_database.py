@@ -17,7 +17,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from make_study import make_study
-from postgres import Server, find_postgres, serving
+from postgres import Server, needs_postgres, serving
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
@@ -26,10 +26,6 @@ from unetpp.database import check_url, exclusively, open_engine, wait_for
 from unetpp.errors import PlaceError, UserError
 from unetpp.records import RunRecord, ScoredCases
 from unetpp.store import RecordStore
-
-needs_postgres = pytest.mark.skipif(
-    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
-)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from make_study import make_study
-from postgres import Server, find_postgres, serving
+from postgres import Server, needs_postgres, serving
 from sqlalchemy import event
 
 from reports import build
@@ -34,10 +34,6 @@ from unetpp.store import RecordStore
 _STORES = Path(__file__).parents[1] / "stores"
 _PAST = sorted(_STORES.glob("v*.sqlite"))
 _Rows = dict[str, list[tuple[object, ...]]]
-
-needs_postgres = pytest.mark.skipif(
-    find_postgres() is None, reason="PostgreSQL is not installed; .ci/run installs it as root"
-)
 
 
 def _old(folder: Path, version: int) -> Path:

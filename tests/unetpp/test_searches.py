@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from make_search import make_search_manifest, make_trial
-from postgres import find_postgres, serving
+from postgres import needs_postgres, serving
 
 from unetpp.searches import SearchLedger, TrialRecord
 from unetpp.store import RecordStore
@@ -72,7 +72,7 @@ def test_more_running_trials_than_one_query_takes_are_all_read(tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_postgres() is None, reason="PostgreSQL is not installed")
+@needs_postgres
 def test_the_end_of_a_trial_that_is_rolled_back_is_not_kept() -> None:
     with serving("max_connections=20") as server:
         store = RecordStore(server.url)
