@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -128,6 +128,10 @@ class Site:
         """The command `unetpp` in a process of its own."""
         return self.start(kind="command", command=arguments, **fields)
 
+    def start_held(self, count: int) -> list[Worker]:
+        """Workers more, which wait with a fold each: they cannot do all before another begins."""
+        return [self.start(pause="training") for _ in range(count)]
+
     def end_all(self) -> None:
         """Nothing goes on after a test."""
         for worker in self.workers:
@@ -229,6 +233,19 @@ class Site:
         assert self.begun().keys() == {(r, e) for r in found for e in range(1, self.epochs + 1)}
         assert self.scalar("SELECT count(*) FROM trials WHERE state IN ('RUNNING')") == 0
         self.check_leftovers(found)
+
+
+def first_at(text: str, workers: Sequence[Worker], *, seconds: float = 120) -> Worker:
+    """Of the workers, that which says so first."""
+    deadline = time.monotonic() + seconds
+    while True:
+        for worker in workers:
+            if text in worker.said:
+                return worker
+        said = "\n".join(worker.said for worker in workers)
+        assert any(worker.process.is_alive() for worker in workers), said
+        assert time.monotonic() < deadline, f"none said {text!r} but:\n{said}"
+        time.sleep(0.01)
 
 
 def checkpoints_in(folder: Path) -> list[str]:

@@ -44,8 +44,10 @@ def test_a_database_that_is_away(tmp_path: Path, point: str, nth: int, seconds: 
         site = Site(server.url, tmp_path, epochs=6)
         try:
             held = site.start(pause=point, nth=nth)
-            others = [site.start() for _ in range(2)]
+            others = site.start_held(2)
             held.wait_for(f"at {point}")
+            for worker in others:
+                worker.go_on()
             server.stop()
             held.go_on()
             time.sleep(seconds)
@@ -60,8 +62,9 @@ def test_a_database_that_is_away(tmp_path: Path, point: str, nth: int, seconds: 
 @pytest.mark.parametrize("point", ["training", "committing"])
 def test_connections_that_are_cut(site: Site, point: str) -> None:
     held = site.start(pause=point, nth=3)
-    other = site.start()
+    [other] = site.start_held(1)
     held.wait_for(f"at {point}")
+    other.go_on()
     assert site.cut_connections() >= 1
     held.go_on()
     for worker in (held, other):

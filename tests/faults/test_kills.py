@@ -34,9 +34,10 @@ _DURING = [
 @pytest.mark.parametrize(("point", "nth"), _DURING)
 def test_kill_9(site: Site, point: str, nth: int) -> None:
     victim = site.start(pause=point, nth=nth)
-    other = site.start()
+    [other] = site.start_held(1)
     victim.wait_for(f"at {point}")
     victim.kill()
+    other.go_on()
     third = site.start()
     assert other.end() == 0, other.said
     assert third.end() == 0, third.said
