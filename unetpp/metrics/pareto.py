@@ -1,28 +1,28 @@
 """Several objectives at once: which points no other one beats, and how much they cover.
 
-A point is one value an objective; `signs` say which way is better: 1 for larger, -1 for smaller.
+A point is one value an objective; `signs` say which way is better: 1 for larger, -1 for smaller. It
+dominates another that is no better under any objective and worse under one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 Point = Sequence[float]
-
-
-def dominates(a: Point, b: Point, signs: Sequence[int]) -> bool:
-    """Whether `a` is at least as good as `b` under every objective and better under one."""
-    gains = [sign * (x - y) for x, y, sign in zip(a, b, signs, strict=True)]
-    return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
 
 
 def front(points: Sequence[Point], signs: Sequence[int]) -> list[int]:
     """Indices of the points that no other one dominates, ascending; equal points are all kept."""
-    return [
-        index
-        for index, point in enumerate(points)
-        if not any(dominates(other, point, signs) for other in points)
-    ]
+    gains = [tuple(sign * x for sign, x in zip(signs, point, strict=True)) for point in points]
+    best, found = set[tuple[float, ...]](), np.empty((len(points), len(signs)))
+    # Downwards, what dominates a point comes before it: that which is kept is never dropped.
+    for gain in sorted(set(gains), reverse=True):
+        if not (found[: len(best)] >= gain).all(axis=1).any():
+            found[len(best)] = gain
+            best.add(gain)
+    return [index for index, gain in enumerate(gains) if gain in best]
 
 
 def hypervolume(points: Sequence[Point], reference: Point, signs: Sequence[int]) -> float:
