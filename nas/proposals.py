@@ -175,7 +175,7 @@ class Proposals:
             claimed = self._claim_of([trial for trial in trials if _is_open(trial)])
             if claimed is not None:
                 return claimed
-            if num_counted(trials) >= self.plan.budget:
+            if self._is_seen_spent(trials):
                 # Not in turn: those that wait would keep those that conclude from theirs.
                 return None
             new = self._in_turn(self._next_new)
@@ -188,15 +188,17 @@ class Proposals:
 
     def is_over(self, trials: Sequence[TrialRecord]) -> bool:
         """Whether all of its trials have ended and none may be begun."""
-        if any(map(_is_open, trials)):
-            return False
-        spent = num_counted(trials) >= self.plan.budget
-        # Read anew: another process may have found that nothing is left.
-        return spent or wait_for(self._ledger.engine, self._found_exhausted) == len(trials)
+        return not any(map(_is_open, trials)) and self._is_seen_spent(trials)
 
-    def _found_exhausted(self) -> int | None:
-        """With how many trials a process found nothing untried."""
-        return self._study.user_attrs.get(_EXHAUSTED)
+    def _is_seen_spent(self, trials: Sequence[TrialRecord]) -> bool:
+        """The same, not in turn."""
+        return wait_for(self._ledger.engine, lambda: self._is_spent(trials))
+
+    def _is_spent(self, trials: Sequence[TrialRecord]) -> bool:
+        """Whether none may be begun: the budget is used, or a process has found nothing untried."""
+        if num_counted(trials) >= self.plan.budget:
+            return True
+        return self._study.user_attrs.get(_EXHAUSTED) == len(trials)
 
     def note(self, trial: TrialRecord, claim: Claim) -> None:
         """Keep how far a claimed trial has come; nothing where the claim is another's by now."""
@@ -304,14 +306,10 @@ class Proposals:
 
     def _next_new(self) -> TrialRecord | None:
         trials = self.trials()
-        if num_counted(trials) >= self.plan.budget:
+        if self._is_spent(trials):
             # Many find it so who stood in line; what is missing is told when they leave.
             return None
         self._tell_what_is_missing(trials)
-        # While the last one is trained, workers that wait must not ask again and again.
-        waiting = self._study.get_trials(states=(TrialState.WAITING,))
-        if not waiting and self._found_exhausted() == len(trials):
-            return None
         new = self._new_trial(trials)
         if new is None:
             self._study.set_user_attr(_EXHAUSTED, len(self.trials()))

@@ -325,19 +325,6 @@ def test_tpe_finds_more_than_random_does(tmp_path):
     assert means["tpe"] > means["random"] + 0.01
 
 
-def test_waiting_workers_do_not_propose_again_and_again(tmp_path):
-    """The space is exhausted, and its last trial is still trained."""
-    plan = _plan(space=find_space("depth", max_depth=3, width=4), promises=(), budget=1000)
-    proposals = _open(tmp_path, plan)
-    held = []
-    while (one := proposals.claim()) is not None:
-        held.append(one)
-    number = len(proposals.trials())
-    for _ in range(3):
-        assert _open(tmp_path, plan).claim() is None
-    assert len(proposals.trials()) == number
-
-
 def _turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by an entry a turn that is taken from now on."""
     taken: list[str] = []
@@ -350,6 +337,21 @@ def _turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(nas.proposals, "exclusively", counted)
     return taken
+
+
+def test_waiting_workers_do_not_propose_again_and_again(tmp_path, monkeypatch):
+    """The space is exhausted, and its last trial is still trained."""
+    plan = _plan(space=find_space("depth", max_depth=3, width=4), promises=(), budget=1000)
+    proposals = _open(tmp_path, plan)
+    held = []
+    while (one := proposals.claim()) is not None:
+        held.append(one)
+    number = len(proposals.trials())
+    taken = _turns(monkeypatch)
+    for _ in range(3):
+        assert _open(tmp_path, plan).claim() is None
+    assert len(proposals.trials()) == number
+    assert taken == [], "nor stand in the way of who concludes the last one"
 
 
 def test_who_joins_or_has_nothing_to_begin_stands_in_nobodys_way(tmp_path, monkeypatch):
