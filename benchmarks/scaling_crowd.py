@@ -10,11 +10,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import multiprocessing
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ from unetpp.spec import GridSpec
 from unetpp.store import RecordStore
 
 _CASES, _EPOCHS, _PROCESSES = 100, 5, 4
+# Seconds that all processes have to begin.
+_START_S = 60
 
 
 def made_up_scores() -> ScoredCases:
@@ -245,9 +249,9 @@ def run_crowd(
     for process in processes:
         process.start()
     before = state_of(server)
-    ready.wait()
+    ready.wait(_START_S)
     begin, watcher = time.monotonic(), Watcher(server)
-    parts = [ended.get() for _ in processes]
+    parts = [_next_of(ended, processes) for _ in processes]
     clock = time.monotonic() - begin
     samples = watcher.stop()
     for process in processes:
@@ -265,11 +269,21 @@ def run_crowd(
     )  # fmt: skip
 
 
+def _next_of(ended: Any, processes: Sequence[BaseProcess]) -> Any:
+    """What a process says at its end; none that died without a word is waited for."""
+    while True:
+        try:
+            return ended.get(timeout=1)
+        except queue.Empty:
+            killed = [process.exitcode for process in processes if process.exitcode]
+            assert not killed, f"processes of the crowd ended with {killed}"
+
+
 def _run_part(
     size: int, work: Callable[[], None], report: Callable[[], Any], ready: Any, ended: Any
 ) -> None:
     """One process with so many workers."""
-    ready.wait()
+    ready.wait(_START_S)
     begin = time.process_time()
     with ThreadPoolExecutor(size) as pool:
         futures = [pool.submit(work) for _ in range(size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -51,9 +51,19 @@ class Reporter:
     @contextmanager
     def training(self, tally: Tally) -> Iterator[Callable[[FoldProgress], None]]:
         """A function for each `FoldProgress` of the study."""
-        if not self._console.is_terminal:
-            yield lambda event: self._line(tally, event)
-            return
+        with self._live(tally) if self._console.is_terminal else nullcontext(self._line) as show:
+
+            def tell(event: FoldProgress) -> None:
+                if event.lost_worker is not None:
+                    self.say(tally.tell_lost(event))
+                    return
+                tally.add(event)
+                show(tally, event)
+
+            yield tell
+
+    @contextmanager
+    def _live(self, tally: Tally) -> Iterator[Callable[[Tally, FoldProgress], None]]:
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=8),
@@ -61,23 +71,11 @@ class Reporter:
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task(tally.study, total=1.0)
-
-            def show(event: FoldProgress) -> None:
-                if event.lost_worker is not None:
-                    self.say(tally.tell_lost(event))
-                    return
-                tally.add(event)
-                progress.update(
-                    task, completed=tally.share, description=tally.describe(event, gap=" ")
-                )
-
-            yield show
+            yield lambda tally, event: progress.update(
+                task, completed=tally.share, description=tally.describe(event, gap=" ")
+            )
 
     def _line(self, tally: Tally, event: FoldProgress) -> None:
-        if event.lost_worker is not None:
-            self.say(tally.tell_lost(event))
-            return
-        tally.add(event)
         if event.log is None and event.trained:
             self.say(f"{tally.describe(event)}  {tally.share:4.0%}  ETA {tally.eta}")
 
