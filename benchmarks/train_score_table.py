@@ -18,7 +18,6 @@ from nas.engines import Engine, run_all
 from nas.workers import FoldProgress, FoldTask
 from unetpp import provenance
 from unetpp.artifacts import Artifacts
-from unetpp.data.cache import default_cache
 from unetpp.data.folds import make_folds
 from unetpp.data.layouts.wanted import Wanted
 from unetpp.data.loading import DataOptions, load_dataset
@@ -63,7 +62,6 @@ def benches(data: Path, out: Path) -> Iterator[Bench]:
     dataset = load_dataset(
         DataOptions(
             folder=data,
-            cache=default_cache(),
             layout=None,
             wanted=Wanted(mask_rule=None, class_names=(), slice_axis=None, keep_empty=True),
             size=(SIDE, SIDE),

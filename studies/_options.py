@@ -287,14 +287,13 @@ def data_options(
     Raises:
         UserError: on an unknown rule for masks.
     """
-    from unetpp.data.cache import default_cache
     from unetpp.data.labels import check_mask_rule
     from unetpp.data.layouts.wanted import Wanted
     from unetpp.data.loading import DataOptions
 
     return DataOptions(
         folder=folder,
-        cache=cache or default_cache(),
+        cache=cache,
         layout=layout,
         wanted=Wanted(
             mask_rule=None if masks is None else check_mask_rule(masks),

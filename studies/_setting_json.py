@@ -22,7 +22,8 @@ def setting_to_json(setting: Setting) -> str:
     """All of it, with absolute paths."""
     data = setting.data
     if data is not None:
-        data = replace(data, folder=data.folder.resolve(), cache=data.cache.resolve())
+        cache = None if data.cache is None else data.cache.resolve()
+        data = replace(data, folder=data.folder.resolve(), cache=cache)
     whole = replace(setting, data=data, out=setting.out.resolve())
     return _SETTING_JSON.dump_json(whole).decode()
 

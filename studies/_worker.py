@@ -42,6 +42,8 @@ class WorkerCall:
         store: its URL.
         study: name of a study, or "search"; None for the only one there.
         data: the folder of the data here, where it is another than the command's.
+        cache: folder of decoded images here, likewise; None is the command's, or this user's own
+            where the command named none.
         encoder_weights: the file here, likewise.
         out: the study's folder here, likewise.
         artifacts: the place of networks and checkpoints as it is reached from here, likewise.
@@ -54,6 +56,7 @@ class WorkerCall:
     store: str
     study: str | None = None
     data: str | None = None
+    cache: str | None = None
     encoder_weights: str | None = None
     out: str | None = None
     artifacts: str | None = None
@@ -128,6 +131,7 @@ def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, st
     options = replace(
         options,
         data=call.data or options.data,
+        cache=call.cache or options.cache,
         encoder_weights=call.encoder_weights or options.encoder_weights,
         out=call.out or options.out,
         artifacts=call.artifacts or (options.artifacts if call.out is None else None),
@@ -176,12 +180,18 @@ def _check_place(bench: Bench, setting: Setting) -> None:
 def _here(setting: Setting, call: WorkerCall) -> Setting:
     """The command's setting with the places of this machine."""
     data = setting.data
-    if call.data is not None:
-        if data is None:
-            raise UserError(
-                f"a study on embedded data reads no folder, but --data is {call.data}; leave it out"
-            )
-        data = replace(data, folder=Path(call.data))
+    if data is None:
+        for name, given in (("--data", call.data), ("--cache", call.cache)):
+            if given is not None:
+                raise UserError(
+                    f"a study on embedded data reads no folder, but {name} is {given}; leave it out"
+                )
+    else:
+        data = replace(
+            data,
+            folder=data.folder if call.data is None else Path(call.data),
+            cache=data.cache if call.cache is None else Path(call.cache),
+        )
     return replace(
         setting,
         data=data,

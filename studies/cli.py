@@ -279,6 +279,13 @@ def worker(
         Path | None,
         typer.Option(metavar="DIR", help="The data on this machine. Default: the command's DIR."),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Decoded images on this machine. Default: the command's, else this user's own.",
+        ),
+    ] = None,
     encoder_weights: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="On this machine. Default: the command's FILE."),
@@ -308,6 +315,7 @@ def worker(
         store=store,
         study=study,
         data=None if data is None else f"{data.resolve()}",
+        cache=None if cache is None else f"{cache.resolve()}",
         encoder_weights=None if encoder_weights is None else f"{encoder_weights.resolve()}",
         out=None if out is None else f"{out.resolve()}",
         artifacts=artifacts,

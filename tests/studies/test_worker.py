@@ -178,21 +178,23 @@ def test_a_worker_is_asked_to_end_and_another_goes_on(url, tmp_path):
             store.close()
 
 
+def make_cells(folder: Path, *, shift: int = 0) -> Path:
+    """Eight pictures; the shift changes one pixel of the first."""
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for case in range(8):
+        image = rng.integers(0, 255, (16, 16), dtype=np.uint8)
+        mask = np.zeros((16, 16), np.uint8)
+        mask[4:10, 4 + case % 4 : 12] = 255
+        image[0, 0] = 100 + shift * (case == 0)
+        Image.fromarray(image).save(folder / "images" / f"{case}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{case}.png")
+    return folder
+
+
 def test_a_worker_refuses_other_data(url, tmp_path):
-    folders = []
-    for name, shift in (("one", 0), ("two", 1)):
-        folder = tmp_path / name / "cells"
-        for kind in ("images", "masks"):
-            (folder / kind).mkdir(parents=True)
-        rng = np.random.default_rng(0)
-        for case in range(8):
-            image = rng.integers(0, 255, (16, 16), dtype=np.uint8)
-            mask = np.zeros((16, 16), np.uint8)
-            mask[4:10, 4 + case % 4 : 12] = 255
-            image[0, 0] = 100 + shift * (case == 0)
-            Image.fromarray(image).save(folder / "images" / f"{case}.png")
-            Image.fromarray(mask).save(folder / "masks" / f"{case}.png")
-        folders.append(folder)
+    folders = [make_cells(tmp_path / name / "cells", shift=k) for k, name in enumerate("ab")]
     cache = ("--cache", tmp_path / "cache")
     study = ("run", "nested_vs_plain", "--data", folders[0], *cache, "--arms", "unet", *SMALL,
              "--out", tmp_path / "out", "--store", url)  # fmt: skip
@@ -208,3 +210,30 @@ def test_a_worker_refuses_other_data(url, tmp_path):
         assert code == 0, said
         code, said = ended(driver)
         assert code == 0, said
+
+
+def test_a_worker_decodes_into_the_cache_of_its_own_user(url, tmp_path, monkeypatch):
+    """The command's may lie in a home that this user cannot write, or that is not here."""
+    study = ("run", "nested_vs_plain", "--data", make_cells(tmp_path / "cells"), "--arms", "unet",
+             *SMALL, "--out", tmp_path / "out", "--store", url)  # fmt: skip
+    monkeypatch.setenv("XDG_CACHE_HOME", f"{tmp_path / 'home_of_ann'}")
+    with started(*study, "--workers", 0) as driver:
+        wait_until(lambda: studies_in(url))
+        monkeypatch.setenv("XDG_CACHE_HOME", f"{tmp_path / 'home_of_bob'}")
+        code, said = done_by("worker", "--store", url)
+        assert code == 0, said
+        assert any((tmp_path / "home_of_bob/unetpp").iterdir())
+        named = tmp_path / "named"
+        code, said = done_by("worker", "--store", url, "--cache", named)
+        assert code == 0, said
+        assert any(named.iterdir())
+        code, said = ended(driver)
+        assert code == 0, said
+
+
+def test_a_cache_without_a_folder_of_data_is_refused(url, tmp_path):
+    with started(*STUDY, "--out", tmp_path / "out", "--store", url, "--workers", 0):
+        wait_until(lambda: studies_in(url))
+        code, said = done_by("worker", "--store", url, "--cache", tmp_path / "cache")
+        assert code == 2
+        assert "a study on embedded data reads no folder, but --cache is" in said

@@ -26,7 +26,6 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
-from pydantic import ValidationError
 
 from unetpp.data.cases import RawCase
 from unetpp.data.duplicates import Pair, fingerprint, near_duplicates
@@ -123,7 +122,7 @@ def _open(folder: Path) -> MappedArrays | None:
         whole = (folder / "images.bin").stat().st_size == last.image + num_bytes
         masks = (folder / "masks.bin").stat().st_size
         whole &= masks == last.mask + int(np.prod(shape)) * meta.num_planes
-    except (OSError, ValidationError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError):
         return None
     return arrays if whole else None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from unetpp.data.cache import Decoded, decode_listing
+from unetpp.data.cache import Decoded, decode_listing, default_cache
 from unetpp.data.copies import copies
 from unetpp.data.datasets import Dataset
 from unetpp.data.duplicates import clusters, join_groups
@@ -30,7 +30,7 @@ class DataOptions:
 
     Attributes:
         folder: what the user named.
-        cache: folder of decoded cases.
+        cache: folder of decoded cases; None is the one that this user has on this machine.
         layout: name of a layout; None recognises it.
         wanted: how masks and volumes are read.
         size: sides to resize to, one for all axes or one each (the aspect is not kept): images
@@ -43,7 +43,7 @@ class DataOptions:
     """
 
     folder: Path
-    cache: Path
+    cache: Path | None = None
     layout: str | None = None
     wanted: Wanted = field(default_factory=Wanted)
     size: tuple[int, ...] | None = None
@@ -153,7 +153,8 @@ def _examine_listing(
         findings = listing.findings if known else (*listing.findings, _no_cases(listing))
         return Examined(listing=listing, decoded=None, findings=findings, dataset=None)
     size = _sides(options.size, listing.spatial_dims)
-    decoded = decode_listing(listing, size=size, cache=options.cache, on_case=on_case)
+    cache = options.cache or default_cache()
+    decoded = decode_listing(listing, size=size, cache=cache, on_case=on_case)
     findings = [*listing.findings, *decoded.findings, *_without_foreground(listing, decoded)]
     if group_column == options.stratify_column:
         _check_not_both(options)

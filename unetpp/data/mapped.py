@@ -9,6 +9,8 @@ Shapes: C channels, M planes of a mask, *S the axes of an image or a volume.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from unetpp.data.duplicates import Pair
 from unetpp.data.facts import CaseFacts
 from unetpp.data.findings import Finding
 from unetpp.data.patches import cut
+from unetpp.errors import UserError
 
 Encoding = Literal["uint8", "uint16", "int16", "float32"]
 # Scale of each type: a stored number over its scale is the intensity.
@@ -66,6 +69,9 @@ class MappedArrays:
 
     Args:
         folder: of the entry.
+
+    Raises:
+        UserError: at the first case that is read, the entry is not there any more.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +83,8 @@ class MappedArrays:
     @cached_property
     def meta(self) -> CacheMeta:
         """What was measured when the entry was made."""
-        return META_JSON.validate_json((self.folder / "meta.json").read_bytes())
+        with self._still_there():
+            return META_JSON.validate_json((self.folder / "meta.json").read_bytes())
 
     @property
     def facts(self) -> tuple[CaseFacts, ...]:
@@ -91,11 +98,26 @@ class MappedArrays:
 
     @cached_property
     def _images(self) -> NDArray[np.uint8]:
-        return np.memmap(self.folder / "images.bin", np.uint8, "r")
+        return self._mapped("images.bin")
 
     @cached_property
     def _masks(self) -> NDArray[np.uint8]:
-        return np.memmap(self.folder / "masks.bin", np.uint8, "r")
+        return self._mapped("masks.bin")
+
+    def _mapped(self, name: str) -> NDArray[np.uint8]:
+        with self._still_there():
+            return np.memmap(self.folder / name, np.uint8, "r")
+
+    @contextmanager
+    def _still_there(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # Once opened, a file lives on without its name; until then it can be taken away.
+            raise UserError(
+                f"decoded images must stay in the cache while they are used, but `{self.folder}` "
+                f"has none ({error.strerror}); the same command decodes them again and goes on"
+            ) from error
 
     def image(self, case: int) -> NDArray[np.float32]:
         """[C, *S]."""

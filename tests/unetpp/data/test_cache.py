@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -153,6 +154,13 @@ def test_a_damaged_entry_is_made_anew(folder: Path, damage: str) -> None:
     again = _decoded(folder)
     np.testing.assert_array_equal(again.image(4), image)
     assert path.stat().st_size > 1
+
+
+def test_an_entry_that_is_taken_away_before_it_is_used_is_named(folder: Path) -> None:
+    arrays = _decoded(folder)
+    shutil.rmtree(folder.parent / "cache")
+    with pytest.raises(UserError, match=r"must stay in the cache .* has none \(No such file"):
+        arrays.image(0)
 
 
 def test_errors_are_all_found_and_nothing_is_kept(folder: Path) -> None:
