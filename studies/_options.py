@@ -16,6 +16,17 @@ from unetpp.errors import UserError
 if TYPE_CHECKING:
     from unetpp.data.loading import DataOptions
 
+
+# Workers elsewhere take these from the store, and stand in folders of their own.
+def _absolute_weights(given: str | None) -> str | None:
+    return given if given in (None, "hub") else f"{Path(given).resolve()}"
+
+
+def _absolute_place(given: str | None) -> str | None:
+    is_url = given is not None and ":" in given.partition("/")[0]
+    return given if not given or is_url else f"{Path(given).resolve()}"
+
+
 DataSets = Annotated[
     list[Path] | None,
     typer.Option(
@@ -50,6 +61,7 @@ EncoderWeights = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|hub",
+        callback=_absolute_weights,
         help="Start the timm encoder from a .safetensors file, or from timm's own weights "
         "(downloaded). Default: untrained.",
     ),
@@ -167,6 +179,7 @@ Place = Annotated[
         "--artifacts",
         metavar="PLACE",
         envvar="UNETPP_ARTIFACTS",
+        callback=_absolute_place,
         help="Trained networks and checkpoints: a folder, s3://BUCKET/PREFIX or gs://.., which "
         "machines share. Default: the study's folder.",
     ),
