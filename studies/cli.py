@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 import warnings
@@ -100,6 +101,9 @@ def main() -> None:
     """Run the command; an error of the user ends with its sentence and exit code 2."""
     from unetpp.errors import UserError
 
+    # Workers are Pythons of their own, which would import from the folder that the command is given
+    # in, before all else: a data set may lie there.
+    os.environ["PYTHONSAFEPATH"] = "1"
     warnings.showwarning = _show_warning
     try:
         app()

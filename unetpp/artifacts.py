@@ -239,19 +239,31 @@ def _place(url: str) -> Place:
             raise UserError("artifacts go to a folder, but its name is empty; give one")
         return FolderPlace(Path(url))
     if scheme == "file":
-        parts = urlsplit(url)
-        if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
+        folder = _file_url_path(url)
+        if folder is None:
             raise UserError(
                 "a folder as a URL is file:///FOLDER, but this one has a host or more than a "
                 "folder; give the plain path"
             )
-        return FolderPlace(Path(unquote(parts.path)))
+        return FolderPlace(folder)
     if scheme not in ("s3", "gs", "memory"):
         raise UserError(
             "artifacts go to a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, but the URL given "
             "begins otherwise; name one of these"
         )
     return BucketPlace(scheme, _bucket_root(url, scheme))
+
+
+def _file_url_path(url: str) -> Path | None:
+    """The folder; None where the URL says anything else."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    path = unquote(parts.path)
+    if parts.netloc or parts.query or parts.fragment or not path.startswith("/") or "\0" in path:
+        return None
+    return Path(path)
 
 
 def _bucket_root(url: str, scheme: str) -> str:

@@ -159,9 +159,17 @@ def _may_hold_password(url: sa.URL) -> bool:
     if url.get_backend_name() == "sqlite":
         return False
     # libpq takes passwords in other settings too, and "host=... password=..." in some of these.
-    texts = (url.username or "", url.database or "", *map(str, url.query.values()))
-    marked = any(mark in text for text in texts for mark in ("=", "://", "password"))
-    return marked or ":" in (url.username or "") or not _SETTINGS.issuperset(url.query)
+    users = (url.username or "", *map(str, url.normalized_query.get("user", ())))
+    names = (url.database or "", *map(str, url.normalized_query.get("dbname", ())))
+    hosts = (url.host or "", *map(str, url.query.values()))
+    marked = any(
+        mark in text for text in (*users, *names, *hosts) for mark in ("=", "://", "password")
+    )
+    # USER:PASSWORD@HOST where one slash too many or too few has put it into another part.
+    moved = any(":" in text for text in (*users, *names)) or any(
+        "@" in text for text in (*names, url.host or "", f"{url.query.get('host', '')}")
+    )
+    return marked or moved or not _SETTINGS.issuperset(url.query)
 
 
 def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:

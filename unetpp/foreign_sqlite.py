@@ -7,11 +7,15 @@ virtual tables, computed columns) is in no file of ours, and could keep a reader
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
+from pathlib import Path
 
 from unetpp.errors import UserError
 
 # Of a text or blob, in bytes; a run of a thousand epochs takes a tenth of a megabyte.
 _LONGEST_VALUE = 2**26
+# The end of a journal of SQLite that names a file for it to remove.
+_NAMES_ANOTHER = bytes.fromhex("d9d505f920a163d7")
 _PROGRAMS = (
     "select type || ' ' || name from sqlite_master where type not in ('table', 'index')",
     "select 'virtual table ' || name from sqlite_master where type = 'table' and rootpage = 0",
@@ -26,12 +30,14 @@ def guard(connection: sqlite3.Connection) -> None:
     """Make a new connection safe for a file of unknown origin.
 
     Raises:
-        UserError: the file is no SQLite database, or holds what runs by itself.
+        UserError: the file is no SQLite database, or holds what runs by itself, or a journal beside
+            it would have SQLite touch other files.
     """
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
     connection.execute("PRAGMA trusted_schema=OFF")
     connection.execute("PRAGMA cell_size_check=ON")
     file = connection.execute("PRAGMA database_list").fetchone()[2] or "the store"
+    _guard_logs(file)
     try:
         found = [row for query in _PROGRAMS for row in connection.execute(f"{query} limit 1")]
     except sqlite3.DatabaseError as error:
@@ -47,3 +53,21 @@ def guard(connection: sqlite3.Connection) -> None:
             f"a store must hold tables and indexes alone, but {file} has the {found[0][0]}, which "
             "could run by itself; see where the file comes from"
         )
+
+
+def _guard_logs(file: str) -> None:
+    """Refuse a journal or log that reaches beyond its database; SQLite has read neither yet."""
+    for log in (f"{file}-journal", f"{file}-wal", f"{file}-shm"):
+        if Path(log).is_symlink():
+            raise UserError(
+                f"the journal of a store is a file beside it, but {log} is a link, through which "
+                "another file would be written; see where the file comes from"
+            )
+    with suppress(OSError), Path(f"{file}-journal").open("rb") as journal:
+        # Only a transaction over several databases writes it, and none of ours is.
+        journal.seek(-len(_NAMES_ANOTHER), 2)
+        if journal.read() == _NAMES_ANOTHER:
+            raise UserError(
+                f"the journal of a store is of that store alone, but {file}-journal names another "
+                "file, which SQLite would remove; see where the file comes from"
+            )

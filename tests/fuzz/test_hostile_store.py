@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import struct
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,38 @@ def test_what_runs_by_itself_is_refused(
         load_study(folder)
     # Whoever only looks for a search is not stopped by it: whoever reads on is told.
     assert not holds_search(folder)
+
+
+def _journal_that_names(other: Path) -> bytes:
+    """As a transaction over several databases leaves it: SQLite ends that, and removes `other`."""
+    magic, name = bytes.fromhex("d9d505f920a163d7"), f"{other}".encode()
+    header = magic + struct.pack(">5I", 0, 0, 0, 512, 4096)
+    end = name + struct.pack(">2I", len(name), sum(name)) + magic
+    return header.ljust(512, b"\0") + struct.pack(">I", 2**18 + 1) + end
+
+
+def test_a_journal_does_not_remove_another_file(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    _hostile(folder, "PRAGMA journal_mode=DELETE")
+    (folder / "records.sqlite-journal").write_bytes(_journal_that_names(other))
+    with pytest.raises(UserError, match="names another file"):
+        load_study(folder)
+    assert other.read_text() == "precious"
+
+
+@pytest.mark.parametrize("log", ["journal", "wal", "shm"])
+def test_nothing_is_written_through_a_log_that_is_a_link(
+    folder: Path, tmp_path: Path, log: str
+) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    _hostile(folder, "PRAGMA journal_mode=DELETE", "delete from schema_version")
+    _hostile(folder, "insert into schema_version values (3)")
+    (folder / f"records.sqlite-{log}").symlink_to(other)
+    with pytest.raises(UserError, match=f"records.sqlite-{log} is a link"):
+        load_study(folder)
+    assert other.read_text() == "precious"
 
 
 def test_value_without_a_bound_is_not_read(folder: Path) -> None:

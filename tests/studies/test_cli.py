@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -174,3 +179,30 @@ def test_settings_of_training_are_ignored_where_nothing_is_trained(unetpp, tmp_p
     assert "warning: --seeds, --workers have no effect: datasets trains nothing" in err
     _, _, err = unetpp("run", "datasets", "--quick", *out)
     assert "warning" not in err
+
+
+_A_WORKER_BESIDE = """
+import multiprocessing, sys
+from studies.cli import main
+sys.argv = ["unetpp", "list"]
+try:
+    main()
+except SystemExit:
+    pass
+worker = multiprocessing.get_context("spawn").Process(target=print)
+worker.start()
+worker.join()
+sys.exit(worker.exitcode)
+"""
+
+
+def test_workers_import_nothing_from_the_folder_they_are_started_in(tmp_path):
+    (tmp_path / "multiprocessing.py").write_text("open('imported', 'w').close()")
+    source = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{source}"}
+    environment.pop("PYTHONSAFEPATH", None)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _A_WORKER_BESIDE], cwd=tmp_path, env=environment, check=False
+    )
+    assert done.returncode == 0
+    assert not (tmp_path / "imported").exists()

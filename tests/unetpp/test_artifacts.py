@@ -326,6 +326,8 @@ def test_a_name_that_could_leave_the_place_is_refused(place, name):
         ("gs://bucket/*", "gs://BUCKET/PREFIX"),
         ("file://host/folder", "file:///FOLDER"),
         ("file:folder", "begins otherwise"),
+        ("file:///a%00b", "file:///FOLDER"),
+        ("file://[host/folder", "file:///FOLDER"),
     ],
 )
 def test_another_url_is_refused(url, says):

@@ -46,6 +46,12 @@ from unetpp.store import RecordStore
         "postgresql+psycopg://me%3Ahunter2@host/db",
         "postgresql+psycopg://me:hunter2@host/db?host=other",
         "postgresql+psycopg://me:hun:ter2@host/hunter2@",
+        "postgresql+psycopg:///me:hunter2@host/db",
+        "postgresql+psycopg://m/e:hunter2@host/db",
+        "postgresql+psycopg://host/db?user=me:hunter2",
+        "postgresql+psycopg://host/db?host=me:hunter2@other",
+        "postgresql+psycopg://host/db?host=other&host=hunter2@other",
+        "postgresql+psycopg://host/db?dbname=me:hunter2",
         "nonsense hunter2",
     ],
 )
@@ -61,6 +67,8 @@ def test_a_refused_url_is_not_repeated(url: str) -> None:
 def test_settings_that_are_no_secret_are_taken() -> None:
     url = "postgresql+psycopg://me@/db?host=/tmp/run&port=5433&passfile=/keys/pgpass&service=a"
     assert check_url(url).query["passfile"] == "/keys/pgpass"
+    # Of clouds that want the server in the name of the user.
+    assert check_url("postgresql+psycopg://me%40server@[::1]/db").username == "me@server"
 
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "postgresql://host/db", "oracle://host/db"])
