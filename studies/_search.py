@@ -65,6 +65,7 @@ def _search(
 ) -> float | None:
     """All of it but the report; what the trials cost, in baselines."""
     reporter, ledger, workers = Reporter(console), SearchLedger(store), ready.options.workers
+    ready.bench.artifacts.make_folder()
     manifest = keep_search_promise(ledger, ready)
     store.put_split(ready.bench.folds.hash, folds_to_json(ready.bench.folds))
     # By this a worker knows the folder when it sees it.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pydantic import TypeAdapter, ValidationError
 
 from studies._study import Setting
+from unetpp.artifacts import Artifacts
 from unetpp.data.loading import DataOptions
 from unetpp.data.split_plan import Scheme
 from unetpp.errors import UserError
@@ -24,7 +25,8 @@ def setting_to_json(setting: Setting) -> str:
     if data is not None:
         cache = None if data.cache is None else data.cache.resolve()
         data = replace(data, folder=data.folder.resolve(), cache=cache)
-    whole = replace(setting, data=data, out=setting.out.resolve())
+    artifacts = None if setting.artifacts is None else Artifacts(setting.artifacts).absolute.url
+    whole = replace(setting, data=data, out=setting.out.resolve(), artifacts=artifacts)
     return _SETTING_JSON.dump_json(whole).decode()
 
 

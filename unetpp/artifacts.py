@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from unetpp.errors import UserError
-from unetpp.places import MARKER, BucketPlace, FolderPlace, Place, open_regular
+from unetpp.places import MARKER, BucketPlace, FolderPlace, Place, open_regular, writing_to
 
 _WEIGHTS, _CHECKPOINTS = "weights", "checkpoints"
 _NAME = re.compile(r"[0-9a-f]+(-[0-9a-f]+)*", re.ASCII)
@@ -98,6 +98,19 @@ class Artifacts:
         """The folder, where the place is one."""
         place = _place(self.url)
         return place.root if isinstance(place, FolderPlace) else None
+
+    @property
+    def absolute(self) -> Artifacts:
+        """The same place, named so that it is found from any working directory."""
+        folder = self.folder
+        return self if folder is None else Artifacts(f"{folder.absolute()}")
+
+    def make_folder(self) -> None:
+        """Make the folder, where the place is one: workers know by it that they share the place."""
+        folder = self.folder
+        if folder is not None:
+            with writing_to(f"{folder}"):
+                folder.mkdir(parents=True, exist_ok=True)
 
     def where(self, name: str) -> str:
         """Where the network of that name is or would be, for people."""

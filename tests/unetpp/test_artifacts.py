@@ -150,6 +150,25 @@ def test_artifacts_and_slots_go_to_other_processes(place):
         assert pickle.loads(pickle.dumps(thing)) == thing
 
 
+def test_a_relative_folder_is_the_same_place_from_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = Artifacts("a/b").absolute
+    assert place == Artifacts(f"{tmp_path / 'a' / 'b'}")
+    bucket = Artifacts("s3://bucket/a")
+    assert bucket.absolute == bucket
+
+
+def test_a_folder_is_made_before_anything_is_put_there(tmp_path):
+    place = Artifacts(f"{tmp_path / 'a' / 'b'}")
+    for _ in range(2):
+        place.make_folder()
+        assert (tmp_path / "a" / "b").is_dir()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match=f"are written to {file}, but the system says: File exists"):
+        Artifacts(f"{file}").make_folder()
+
+
 def test_a_folder_as_a_url_is_that_folder(tmp_path):
     stored = Artifacts(f"file://{tmp_path}/a%20b").put_network(RUN, write_to)
     assert contents(Artifacts(f"{tmp_path}/a b"), stored) == FILES
