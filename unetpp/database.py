@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import random
 import sqlite3
@@ -35,6 +36,9 @@ from unetpp.foreign_sqlite import guard
 # How long a process waits for another one that writes, or for a server that is away, in seconds.
 PATIENCE_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
+# From a pause of so many seconds on, a person would wonder why nothing happens.
+_NOTED_PAUSE_S = 1.0
+_LOG = logging.getLogger(__name__)
 # Each process makes one transaction at a time; a second connection is for Optuna's own tables.
 _POOL = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 2}
 # A network that is cut says nothing: a server that answers no packet for so long counts as away.
@@ -262,20 +266,9 @@ def wait_for(
             error = _database_error(raised)
             if error is None:
                 raise
-            if _is_full(error):
-                raise PlaceError(
-                    f"a store must have room to write, but {engine.url} has none left "
-                    f"({_first_line(error)}); make room, then the same command goes on"
-                ) from raised
-            mendable = _MENDABLE.get(_sqlite_name(error))
-            if mendable is not None:
-                law, but, way_out = mendable
-                raise PlaceError(f"{law}, but {place_of(engine)} {but}; {way_out}") from raised
-            if _is_turned_away(error):
-                raise PlaceError(
-                    f"a store must be a database that lets this user in, but {engine.url} does "
-                    f"not ({_first_line(error)}); mend the URL, or PGPASSWORD or ~/.pgpass"
-                ) from raised
+            refusal = _refusal(engine, error)
+            if refusal is not None:
+                raise refusal from raised
             if not _will_pass(engine, error):
                 raise
             deadline = deadline or time.monotonic() + patience
@@ -284,9 +277,34 @@ def wait_for(
                     f"the store must answer within {patience:g} s, but {engine.url} did not "
                     f"({_first_line(error)}); start the server, then the same command goes on"
                 ) from raised
+            if pause < _NOTED_PAUSE_S <= 2 * pause:
+                _LOG.warning(
+                    "the store does not answer (%s); waiting for it, %g s at most",
+                    _first_line(error),
+                    patience,
+                )
         # Many workers must not come back all at once.
         time.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _refusal(engine: sa.Engine, error: DBAPIError) -> PlaceError | None:
+    """The sentence about what waiting does not mend."""
+    if _is_full(error):
+        return PlaceError(
+            f"a store must have room to write, but {engine.url} has none left "
+            f"({_first_line(error)}); make room, then the same command goes on"
+        )
+    mendable = _MENDABLE.get(_sqlite_name(error))
+    if mendable is not None:
+        law, but, way_out = mendable
+        return PlaceError(f"{law}, but {place_of(engine)} {but}; {way_out}")
+    if _is_turned_away(error):
+        return PlaceError(
+            f"a store must be a database that lets this user in, but {engine.url} does "
+            f"not ({_first_line(error)}); mend the URL, or PGPASSWORD or ~/.pgpass"
+        )
+    return None
 
 
 @contextmanager

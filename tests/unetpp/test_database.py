@@ -22,6 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from nas.search_strategy import open_storage
+from unetpp import database
 from unetpp.database import check_url, exclusively, open_engine, wait_for
 from unetpp.errors import PlaceError, UserError
 from unetpp.records import RunRecord, ScoredCases
@@ -83,6 +84,26 @@ def test_a_server_that_is_not_there_is_named_after_the_patience() -> None:
         UserError, match=r"within 0.2 s, but postgresql\+psycopg://me@127.0.0.1:1/db"
     ):
         wait_for(engine, lambda: engine.connect().close(), patience=0.2)
+
+
+def test_waiting_for_a_server_is_said_once_and_not_at_every_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(database.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(database.time, "sleep", sleep)
+    engine = sa.create_engine("postgresql+psycopg://me@127.0.0.1:1/db")
+    for patience, said in ((0.5, 0), (30.0, 1)):
+        caplog.clear()
+        with pytest.raises(UserError, match=f"within {patience:g} s"):
+            wait_for(engine, lambda: engine.connect().close(), patience=patience)
+        assert len(caplog.messages) == said
+    assert "the store does not answer (connection failed" in caplog.text
+    assert "waiting for it, 30 s at most" in caplog.text
 
 
 def test_a_fault_of_ours_is_not_tried_again() -> None:
