@@ -33,6 +33,7 @@ def run_study(study: Study, setting: Setting, reporter: Reporter) -> reports.Rep
     with alone_in(setting.out):
         store = open_store(setting)
         with stopping_at_sigterm() as stop, driving(store, study.name, reporter, stop):
+            ready.bench.artifacts.make_folder()
             keep_promise(store, ready, setting.out)
             number = store.begin_invocation(study.name, invocation_of(ready.bench.device))
             if study.trains:
@@ -65,7 +66,7 @@ def train_arms(
         tally.add(FoldProgress(arm=t.arm, fold=t.fold, seed=t.seed, log=None, trained=False))
     if done:
         reporter.say(f"{ready.study.name}  {len(done)} of {len(tasks)} runs are recorded already")
-    if engine.num_workers == 0:
+    if engine.num_workers == 0 and len(done) < len(tasks):
         reporter.say(
             f"{ready.study.name}  waits for workers; start any number, on any machine:\n"
             f"  unetpp worker --study {ready.study.name} --store '{store.url}'"

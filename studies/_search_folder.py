@@ -91,7 +91,9 @@ def status_text(folder: Path, store: str | None = None) -> str:
             folds = f"{trial.folds_done} of {manifest.folds['num_folds']} folds"
             lines.append(f"{trial.number:>6}  running, {folds}, {who}  {describe(trial)}")
     if winner is None:
-        lines.append(f"No winner yet; go on with: {resume_command(folder, store=store)}")
+        # Whether the command lives cannot be told from another machine before a lease is over.
+        lines.append("No winner yet. If the command has ended, go on with")
+        lines.append(f"  {resume_command(folder, store=store)}")
     else:
         named = next(t for t in trials if t.number == winner)
         lines.append(

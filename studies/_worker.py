@@ -121,7 +121,10 @@ def _work_on_study(
     check_promise(kept, ready, call.store)
     _check_place(ready.bench, setting)
     tasks = tasks_of(ready)
+    count = len(store.recorded([task.id for task in tasks]))
+    reporter.say(f"{name}  works along; {count} of {len(tasks)} runs are recorded")
     _work_off(name, tasks, store, reporter, stop)
+    reporter.say(f"{name}  all {len(tasks)} runs are recorded; this worker ends")
 
 
 def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, stop: Stop) -> None:
@@ -150,6 +153,7 @@ def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, st
                 f"search  trial {event.trial.number} {describe(event.trial)}  {event.trial.state}"
             )
 
+    reporter.say("search  works along")
     work_on_trials(ready.work, store, on_trial=on_trial, stop=stop)
     trials = open_proposals(ready.work, store).trials()
     decide(
@@ -159,6 +163,7 @@ def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, st
         trials,
         lambda what, tasks: _work_off(f"search {what}", tasks, store, reporter, stop),
     )
+    reporter.say("search  all is recorded; this worker ends")
 
 
 def _check_place(bench: Bench, setting: Setting) -> None:
@@ -208,24 +213,22 @@ def _work_off(
     what: str, tasks: Sequence[FoldTask], store: RecordStore, reporter: Reporter, stop: Stop
 ) -> None:
     refuse_failures(
-        tasks, work_off(tasks, store, on_progress=_teller(what, tasks, reporter), stop=stop)
+        tasks, work_off(tasks, store, on_progress=_teller(what, tasks, store, reporter), stop=stop)
     )
 
 
 def _teller(
-    what: str, tasks: Sequence[FoldTask], reporter: Reporter
+    what: str, tasks: Sequence[FoldTask], store: RecordStore, reporter: Reporter
 ) -> Callable[[FoldProgress], None]:
     """One line for each fold that was trained here."""
-    done = 0
+    ids = [task.id for task in tasks]
 
     def tell(event: FoldProgress) -> None:
-        nonlocal done
-        if event.log is None:
-            done += 1
-            if event.trained:
-                reporter.say(
-                    f"{what}  {event.arm}  fold {event.fold + 1}  seed {event.seed}  trained; "
-                    f"{done} of {len(tasks)} runs are recorded"
-                )
+        if event.log is None and event.trained:
+            # Asked, as what others recorded meanwhile is told later, or not at all.
+            reporter.say(
+                f"{what}  {event.arm}  fold {event.fold + 1}  seed {event.seed}  trained; "
+                f"{len(store.recorded(ids))} of {len(ids)} runs are recorded"
+            )
 
     return tell

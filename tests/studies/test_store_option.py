@@ -141,7 +141,7 @@ def test_the_status_of_a_search_says_how_to_go_on(unetpp, tmp_path):
     url = RecordStore.url_of_folder(tmp_path / "a")
     code, out, err = unetpp("search", "status", "b", "--store", url)
     assert (code, err) == (0, "")
-    assert out.rstrip().endswith(f"go on with: unetpp search resume b --store {url}")
+    assert out.rstrip().endswith(f"go on with\n  unetpp search resume b --store {url}")
     sentence = refusal(unetpp("search", "export", "winner", "b", "--store", url))
     assert f"`unetpp search resume b --store {url}`" in sentence
 

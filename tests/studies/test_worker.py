@@ -50,12 +50,13 @@ def url(server: Server, tmp_path: Path) -> str:
 
 
 @contextmanager
-def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: object, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [UNETPP, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
         try:
@@ -136,6 +137,39 @@ def test_a_search_by_workers_has_its_budget_and_a_winner(url, tmp_path):
     assert {t.state for t in trials} <= {"validated", "raced_out", "stopped"}
     assert ledger.result("search") is not None
     store.close()
+
+
+@pytest.mark.parametrize("command", [STUDY, ("search", *SMALL, "--budget", 2, "--top", 1)])
+def test_workers_find_a_relative_place_of_artifacts_that_is_new(url, tmp_path, command):
+    (tmp_path / "elsewhere").mkdir()
+    shared = ("--out", "out", "--artifacts", "art", "--store", url)
+    with started(*command, *shared, "--workers", 0, cwd=tmp_path) as driver:
+        wait_until(lambda: studies_in(url))
+        with started("worker", "--store", url, cwd=tmp_path / "elsewhere") as worker:
+            said = [ended(process) for process in (driver, worker)]
+    assert [code for code, _ in said] == [0, 0], said
+    assert any((tmp_path / "art" / "weights").iterdir())
+    assert not (tmp_path / "out" / "weights").exists()
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_worker_tells_what_is_recorded_and_that_it_ends(url, tmp_path):
+    with started(*STUDY, "--out", tmp_path / "out", "--store", url, "--workers", 0) as driver:
+        wait_until(lambda: studies_in(url))
+        code, said = done_by("worker", "--store", url)
+        assert code == 0, said
+        assert ended(driver)[0] == 0
+    total = said.count("trained; ")
+    lines = said.splitlines()
+    assert lines[0].endswith(f"works along; 0 of {total} runs are recorded")
+    assert [line.rsplit("; ", 1)[1] for line in lines[1:-1]] == [
+        f"{count} of {total} runs are recorded" for count in range(1, total + 1)
+    ]
+    assert lines[-1].endswith(f"all {total} runs are recorded; this worker ends")
+    # One that comes late has nothing to train, and says so.
+    late = done_by("worker", "--store", url)[1].splitlines()
+    assert late[0].endswith(f"works along; {total} of {total} runs are recorded")
+    assert late[1:] == lines[-1:]
 
 
 def test_a_second_command_is_refused_and_a_dead_one_is_not_waited_for(url, tmp_path):
