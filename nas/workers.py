@@ -85,9 +85,9 @@ class HeldSlot:
     slot: Slot
     renewal: Renewal
 
-    def read(self) -> bytes | None:
+    def read(self, most: int) -> bytes | None:
         """See `Slot`."""
-        return self.slot.read()
+        return self.slot.read(most)
 
     def write(self, data: bytes) -> None:
         """See `Slot`."""

@@ -11,7 +11,7 @@ from reports.document import Chapter, Document, Table
 from reports.html import render
 from reports.markdown_report import document_markdown
 from reports.overview import overview_chapter
-from reports.sources import REPORT, Sources, load_sources
+from reports.sources import Sources, load_sources, report_folder
 from reports.writers import table_files, terminal
 from unetpp.metrics.overlap import EmptyPolicy
 
@@ -24,7 +24,7 @@ def build_report(
 ) -> Report:
     """See `reports.build`."""
     sources = load_sources(folder, empty=empty, store=store)
-    target = folder / REPORT
+    target = report_folder(folder)
     _remove_earlier(target)
     document = _document(sources, target)
     texts = {**table_files(document), "report.md": document_markdown(document, target)}

@@ -13,13 +13,13 @@ from reports.search_records import incomplete_lines, load_search
 from reports.search_tables import confirmation_rows, depth_rows, trial_rows
 from reports.search_texts import latex, markdown, terminal_text
 from reports.search_verdict import search_verdict
+from reports.sources import report_folder
 
 
 def build_search_report(folder: Path, *, search: str | None, store: str | None) -> Report:
     """See `reports.build_search`."""
     records = load_search(folder, search, store=store)
-    target = folder / "report"
-    target.mkdir(parents=True, exist_ok=True)
+    target = report_folder(folder)
     rows, again, depths = trial_rows(records), confirmation_rows(records), depth_rows(records)
     label = re.sub(r"[^A-Za-z0-9]+", "-", records.manifest.search).strip("-")
     texts = {

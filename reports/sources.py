@@ -42,6 +42,23 @@ class Sources:
     left_out: tuple[str, ...]
 
 
+def report_folder(folder: Path) -> Path:
+    """Where the report of a folder goes; it is made where it is missing.
+
+    Raises:
+        UserError: when something in it is a link: what is written would go elsewhere.
+    """
+    target = folder / REPORT
+    link = next((path for path in (target, *target.rglob("*")) if path.is_symlink()), None)
+    if link is not None:
+        raise UserError(
+            f"a report stays in its folder, but {link} is a link, through which another file would "
+            "be written; remove it"
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    return target
+
+
 def load_sources(folder: Path, *, empty: EmptyPolicy = "nan", store: str | None = None) -> Sources:
     """Read every study whose records lie in `folder` or in a folder in it.
 

@@ -395,9 +395,24 @@ def placing_of(
         num_workers=workers,
         cpus_per_run=cpus_per_run,
         gpus_per_run=gpus_per_run,
-        address=ray_address if engine == "ray" else None,
+        address=checked_address(ray_address) if engine == "ray" else None,
         slurm=tuple(slurm),
     )
+
+
+def checked_address(ray_address: str | None) -> str | None:
+    """The address of a Ray cluster, which is kept and shown.
+
+    Raises:
+        UserError: when it holds a user or an option, which is never repeated.
+    """
+    if ray_address is not None and ("@" in ray_address or "?" in ray_address):
+        raise UserError(
+            "a Ray cluster is at HOST:PORT or ray://HOST:PORT, without a user or a secret, as "
+            "commands, logs and records are seen by others, but the address given holds more; "
+            "Ray takes a token from RAY_AUTH_TOKEN"
+        )
+    return ray_address
 
 
 def warn_of_address(ray_address: str | None, why: str) -> None:

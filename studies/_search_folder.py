@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reports.record_laws import check_search, readable
-from studies._options import warn_of_address
+from studies._options import checked_address, warn_of_address
 from studies._search_options import SearchOptions
 from studies._search_progress import SearchTally
 from studies._study import Placing
@@ -54,7 +54,7 @@ def placing_again(kept: Placing, ray_address: str | None) -> Placing:
             "a search goes on in the Ray cluster that the command names, but none is named, and it "
             f"was begun in {kept.address}; if you know that one, add --ray-address {kept.address}"
         )
-    return replace(kept, address=ray_address if kept.engine == "ray" else None)
+    return replace(kept, address=checked_address(ray_address) if kept.engine == "ray" else None)
 
 
 def artifacts_again(kept: str | None, named: str | None) -> str | None:

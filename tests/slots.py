@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from unetpp.errors import UserError
+
 
 @dataclass
 class MemorySlot:
@@ -13,7 +15,9 @@ class MemorySlot:
     data: bytes | None = None
     writes: list[int] = field(default_factory=list)
 
-    def read(self) -> bytes | None:
+    def read(self, most: int = 2**32) -> bytes | None:
+        if self.data is not None and len(self.data) > most:
+            raise UserError(f"it has more than {most:,} bytes")
         return self.data
 
     def write(self, data: bytes) -> None:
@@ -30,7 +34,7 @@ class FileSlot:
 
     path: Path
 
-    def read(self) -> bytes | None:
+    def read(self, most: int = 2**32) -> bytes | None:
         return self.path.read_bytes() if self.path.exists() else None
 
     def write(self, data: bytes) -> None:
@@ -45,7 +49,7 @@ class FileSlot:
 class BrokenSlot:
     """A place that cannot be reached."""
 
-    def read(self) -> bytes | None:
+    def read(self, most: int) -> bytes | None:
         raise OSError("no route to host")
 
     def write(self, data: bytes) -> None:

@@ -187,23 +187,24 @@ class Slot:
     def __post_init__(self) -> None:
         _check_name(self.name)
 
-    def read(self) -> bytes | None:
+    def read(self, most: int | None = None) -> bytes | None:
         """What was written last, or None.
 
         Raises:
-            UserError: when it is larger than any checkpoint, or cannot be read.
+            UserError: when it has more than `most` bytes, or than any checkpoint, or cannot be read.
         """
         place = _place(self.artifacts.url)
+        most = _MOST_SLOT_BYTES if most is None else min(most, _MOST_SLOT_BYTES)
         try:
-            data = place.read(self._path, _MOST_SLOT_BYTES)
+            data = place.read(self._path, most)
         except OSError as error:
             raise UserError(
                 f"a checkpoint must be a file that can be read, but {_shown(place, self._path)} "
                 f"cannot be ({error.strerror or error}); mend its rights, or remove it"
             ) from error
-        if data is not None and len(data) > _MOST_SLOT_BYTES:
+        if data is not None and len(data) > most:
             raise UserError(
-                f"a checkpoint takes at most {_MOST_SLOT_BYTES} bytes, but "
+                f"a checkpoint takes at most {most:,} bytes, but "
                 f"{_shown(place, self._path)} is larger; it is none, remove it"
             )
         return data

@@ -61,8 +61,22 @@ def folder(tmp_path: Path) -> Path:
             ("create table g (a integer, b blob generated always as (zeroblob(a)) virtual)",),
             "computed column g.b",
         ),
+        (
+            ("create table g (a integer, b blob default (hex(zeroblob(9))))",),
+            "computed default of g.b",
+        ),
+        (("create index i on runs(hex(zeroblob(9)))",), "computed index i"),
+        (("create index i on runs(id) where hex(id) > 'a'",), "computed index i"),
     ],
-    ids=["endless view", "trigger", "virtual table", "computed column"],
+    ids=[
+        "endless view",
+        "trigger",
+        "virtual table",
+        "computed column",
+        "default",
+        "index",
+        "partial",
+    ],
 )
 @pytest.mark.timeout(20)
 def test_what_runs_by_itself_is_refused(
@@ -73,6 +87,14 @@ def test_what_runs_by_itself_is_refused(
         load_study(folder)
     # Whoever only looks for a search is not stopped by it: whoever reads on is told.
     assert not holds_search(folder)
+
+
+def test_a_condition_of_a_table_is_not_computed(folder: Path) -> None:
+    """It may take all memory when an older store is brought to this version."""
+    version = "create table schema_version (version integer primary key check (version < 4))"
+    _hostile(folder, "drop table schema_version", version, "insert into schema_version values (3)")
+    with pytest.warns(UserWarning, match="from version 3"):
+        load_study(folder)
 
 
 def _journal_that_names(other: Path) -> bytes:

@@ -11,6 +11,7 @@ from reports import Report, assembly, build
 from reports.document import Cell, Chapter, Column, Section, Table
 from reports.records import StudyRecords, load_study
 from reports.scores import judged_scores
+from unetpp.errors import UserError
 from unetpp.metrics.overlap import EMPTY_POLICIES, EmptyPolicy
 from unetpp.records import StudyManifest
 
@@ -110,9 +111,31 @@ def test_a_hostile_list_removes_nothing_outside(bare: Path, tmp_path_factory) ->
         f"../beside.txt\n../records.sqlite\n{outside / 'mine.txt'}\nlink/mine.txt\n"
         f"../report/../beside.txt\n..\n.\n\nno/such/file\n"
     )
+    with pytest.raises(UserError, match="link is a link"):
+        build(bare)
+    assert (outside / "mine.txt").is_file()
+    (target / "link").unlink()
     build(bare)
     assert (bare / "records.sqlite").is_file()
     assert (bare / "beside.txt").read_text() == (outside / "mine.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["index.html", "report.md", "figures"])
+def test_nothing_is_written_through_a_link(bare: Path, tmp_path_factory, name: str) -> None:
+    other = tmp_path_factory.mktemp("other") / "other"
+    other.write_text("precious")
+    (bare / "report").mkdir(exist_ok=True)
+    (bare / "report" / name).unlink(missing_ok=True)
+    (bare / "report" / name).symlink_to(other)
+    with pytest.raises(UserError, match=f"{name} is a link"):
+        build(bare)
+    assert other.read_text() == "precious"
+
+
+def test_a_report_does_not_follow_its_folder(bare: Path, tmp_path_factory) -> None:
+    (bare / "report").symlink_to(tmp_path_factory.mktemp("other"))
+    with pytest.raises(UserError, match="report is a link"):
+        build(bare)
 
 
 def test_a_file_that_no_list_names_stays(bare: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from make_search import make_search
 
+from studies._options import placing_of
 from studies._search_folder import artifacts_again, placing_again, resume_command
 from studies._study import Placing
 from unetpp.errors import UserError
@@ -111,3 +112,17 @@ def test_a_cluster_that_is_named_is_taken(monkeypatch) -> None:
     assert placing_again(local, None) == local
     with pytest.warns(UserWarning, match="--ray-address have no effect"):
         assert placing_again(local, "here:2") == local
+
+
+@pytest.mark.parametrize("address", ["ray://me:hunter2@host:1", "host:1?token=hunter2"])
+def test_a_secret_in_the_address_of_a_cluster_is_not_repeated(address: str) -> None:
+    kept = Placing(engine="ray", address="there:1")
+    for refuse in (
+        lambda: placing_again(kept, address),
+        lambda: placing_of(
+            "ray", workers=1, cpus_per_run=1, gpus_per_run=0, ray_address=address, slurm=()
+        ),
+    ):
+        with pytest.raises(UserError, match="without a user or a secret") as caught:
+            refuse()
+        assert "hunter2" not in str(caught.value)

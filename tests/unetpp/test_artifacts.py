@@ -11,6 +11,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,20 @@ def test_a_slot_that_is_too_large_is_refused(place, monkeypatch):
     monkeypatch.setattr(unetpp.artifacts, "_MOST_SLOT_BYTES", 999)
     with pytest.raises(UserError, match=r"a checkpoint takes at most 999 bytes, but .*/0123"):
         slot.read()
+
+
+def test_no_more_of_a_slot_is_read_than_a_checkpoint_has(folder):
+    slot = folder.slot(RUN)
+    slot.write(b"")
+    with (folder.folder / "checkpoints" / RUN).open("r+b") as file:
+        file.truncate(2**32)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="at most 1,000 bytes"):
+            slot.read(1000)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_slot_that_is_a_pipe_is_refused_and_not_waited_for(folder):

@@ -51,8 +51,11 @@ class Slot(Protocol):
     told by a warning and goes on without.
     """
 
-    def read(self) -> bytes | None:
-        """What was written last; None when there is nothing."""
+    def read(self, most: int) -> bytes | None:
+        """What was written last; None when there is nothing.
+
+        Of more than `most` bytes it is no checkpoint: a UserError, before memory is taken for them.
+        """
         ...
 
     def write(self, data: bytes) -> None:
@@ -214,7 +217,7 @@ class Keeper:
         if self.slot is None:
             return Resumed()
         try:
-            data = self.slot.read()
+            data = self.slot.read(self._most_bytes())
             if data is None:
                 return Resumed()
             document, tensors = self._checked(data)
@@ -278,19 +281,23 @@ class Keeper:
 
     # --- what is read is compared before anything is changed
 
-    def _checked(self, data: bytes) -> tuple[_Document, dict[str, Tensor]]:
-        trained = dict(self._trained())
-        fixed = self._fixed_tensors()
-        wanted = fixed | {
+    def _wanted(self) -> dict[str, Tensor]:
+        """Tensors of the forms that a checkpoint has, but for the steps."""
+        return self._fixed_tensors() | {
             f"optimizer.{key}/{name}": parameter
-            for name, parameter in trained.items()
+            for name, parameter in self._trained()
             for key in _MOMENTS
         }
+
+    def _most_bytes(self) -> int:
+        wanted, num_steps = self._wanted(), len(list(self._trained()))
         num_bytes = sum(value.nbytes for value in wanted.values())
-        most = num_bytes + _MOST_BYTES + _MOST_BYTES_A_TENSOR * (len(wanted) + len(trained))
-        most += _MOST_BYTES_AN_EPOCH * self.epochs
-        if len(data) > most:
-            raise _UnusableError(f"it has {len(data):,} bytes of at most {most:,}")
+        most = num_bytes + _MOST_BYTES + _MOST_BYTES_A_TENSOR * (len(wanted) + num_steps)
+        return most + _MOST_BYTES_AN_EPOCH * self.epochs
+
+    def _checked(self, data: bytes) -> tuple[_Document, dict[str, Tensor]]:
+        trained = dict(self._trained())
+        fixed, wanted = self._fixed_tensors(), self._wanted()
         document, tensors = _from_bytes(data)
         self._check_document(document)
         wanted |= {
