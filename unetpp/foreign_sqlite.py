@@ -48,7 +48,7 @@ def guard(connection: sqlite3.Connection) -> None:
     # Ours have none, and an expression in one can take all time and memory when a row is written.
     connection.execute("PRAGMA ignore_check_constraints=ON")
     file = connection.execute("PRAGMA database_list").fetchone()[2] or "the store"
-    _guard_logs(file)
+    _guard_journal(file)
     try:
         found = [row for query in _PROGRAMS for row in connection.execute(f"{query} limit 1")]
     except sqlite3.DatabaseError as error:
@@ -66,19 +66,17 @@ def guard(connection: sqlite3.Connection) -> None:
         )
 
 
-def _guard_logs(file: str) -> None:
-    """Refuse a journal or log that reaches beyond its database; SQLite has read neither yet."""
-    for log in (f"{file}-journal", f"{file}-wal", f"{file}-shm"):
-        if Path(log).is_symlink():
-            raise UserError(
-                f"the journal of a store is a file beside it, but {log} is a link, through which "
-                "another file would be written; see where the file comes from"
-            )
-    with suppress(OSError), Path(f"{file}-journal").open("rb") as journal:
+def _guard_journal(file: str) -> None:
+    """Refuse a journal that reaches beyond its database; SQLite has not read it yet."""
+    path = Path(f"{file}-journal")
+    # A pipe would be waited for.
+    if not path.is_file():
+        return
+    with suppress(OSError), path.open("rb") as journal:
         # Only a transaction over several databases writes it, and none of ours is.
         journal.seek(-len(_NAMES_ANOTHER), 2)
         if journal.read() == _NAMES_ANOTHER:
             raise UserError(
-                f"the journal of a store is of that store alone, but {file}-journal names another "
+                f"the journal of a store is of that store alone, but {path} names another "
                 "file, which SQLite would remove; see where the file comes from"
             )

@@ -124,7 +124,7 @@ def test_nothing_is_written_through_a_log_that_is_a_link(
     _hostile(folder, "PRAGMA journal_mode=DELETE", "delete from schema_version")
     _hostile(folder, "insert into schema_version values (3)")
     (folder / f"records.sqlite-{log}").symlink_to(other)
-    with pytest.raises(UserError, match=f"records.sqlite-{log} is a link"):
+    with pytest.raises(UserError, match="cannot be opened"):
         load_study(folder)
     assert other.read_text() == "precious"
 
