@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -52,11 +52,11 @@ class Server:
         fixed = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.data}"
         options = f"-c fsync=off {given} {fixed}"
         log = f"{self.data / 'log'}"
-        self._control("start", "-w", "-l", log, "-o", options)
+        self._control("start", "-w", "-t", "200", "-l", log, "-o", options)
 
     def stop(self) -> None:
         """Stop it at once: transactions are rolled back, connections are cut."""
-        self._control("stop", "-w", "-m", "fast")
+        self._control("stop", "-w", "-t", "200", "-m", "fast")
 
     def _control(self, action: str, *options: str) -> None:
         _as_postgres(self.programs / "pg_ctl", action, "-D", self.data, *options)
@@ -77,11 +77,7 @@ def serving(*settings: str) -> Iterator[Server]:
             shutil.chown(folder, "postgres")
         data = folder / "data"
         _as_postgres(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-            server = Server(programs=programs, data=data, port=port, settings=settings)
-        server.start()
+        server = _started(Server(programs=programs, data=data, port=0, settings=settings))
         try:
             yield server
         finally:
@@ -89,6 +85,29 @@ def serving(*settings: str) -> Iterator[Server]:
                 server.stop()
     finally:
         shutil.rmtree(folder)
+
+
+def _started(server: Server) -> Server:
+    """On a port that no client is given by the system, also while the server is away.
+
+    Else a client that waits for the server could have its port, even as both ends of a connection.
+    """
+    given = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(given.read_text().split()[0]) if given.exists() else 32_768
+    # Where clients are given almost all ports, there is nothing better than to try.
+    ports = range(10_000, lowest if lowest > 12_000 else 60_000)
+    tries = 20
+    while True:
+        placed = replace(server, port=random.SystemRandom().choice(ports))
+        tries -= 1
+        try:
+            placed.start()
+        except subprocess.CalledProcessError:
+            # Somebody else listens there.
+            if not tries:
+                raise
+        else:
+            return placed
 
 
 def _as_postgres(*command: str | Path) -> None:
@@ -103,5 +122,5 @@ def _as_postgres(*command: str | Path) -> None:
         cwd="/",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        timeout=60,
+        timeout=250,
     )

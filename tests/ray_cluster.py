@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from studies import _ray_workers
 
 # What the nodes and the command must agree on, before either is started.
 ENVIRONMENT = {
@@ -20,6 +17,8 @@ ENVIRONMENT = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "2",
+    # A lost node refuses the connection; one that only waits for a core is not lost.
+    "RAY_health_check_timeout_ms": "120000",
 }
 NODE: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
 
@@ -57,20 +56,6 @@ def workers_of(made: Any) -> dict[int, Any]:
         if title.startswith(b"ray::unetpp worker") and parent in raylets:
             found[int(folder.name)] = raylets[parent]
     return found
-
-
-def counted(call: str) -> Any:
-    """What a task does, but each epoch that it begins is noted in the file named by BEGUN."""
-    _count_once(Path(os.environ["BEGUN"]))
-    return _ray_workers._work(call)
-
-
-@cache
-def _count_once(begun: Path) -> None:
-    # Ray gives a process one task after the other.
-    from tests.faults.worker import count_epochs
-
-    count_epochs(begun)
 
 
 def environment() -> dict[str, str]:

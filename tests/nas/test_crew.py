@@ -25,7 +25,7 @@ class _LeavesOnce:
 
 @pytest.mark.slow
 def test_when_all_left_and_it_is_not_done_others_are_started(tmp_path: Path) -> None:
-    done, deadline = tmp_path / "done", time.monotonic() + 120
+    done, deadline = tmp_path / "done", time.monotonic() + 250
     with crew(_LeavesOnce(tmp_path), num_workers=1) as look:
         while not done.exists() and time.monotonic() < deadline:
             look()

@@ -24,6 +24,7 @@ from nas.racing import PairedMargin, SuccessiveHalving, find_rule
 from nas.search_space import Common
 from nas.space_presets import find_space, references
 from nas.trial_workers import SearchWork, _pause_after, open_proposals, run_trials
+from tests.held import Held
 from unetpp.errors import UserError
 from unetpp.searches import TrialRecord, num_counted
 from unetpp.spec import GridSpec
@@ -253,12 +254,14 @@ _DRIVE = """
 from pathlib import Path
 import sys
 from test_trial_workers import tiny_work, run
+from tests.held import hold_runs
+hold_runs()
 if __name__ == "__main__":
     run(tiny_work(Path(sys.argv[1]), budget=5, epochs=int(sys.argv[2])), num_workers=2)
 """
 
 
-def drive(folder: Path, epochs: int) -> subprocess.Popen[str]:
+def drive(folder: Path, epochs: int, held: Held) -> subprocess.Popen[str]:
     file = folder / "drive.py"
     file.write_text(_DRIVE)
     paths = [TESTS.parent, TESTS, TESTS / "nas"]
@@ -270,19 +273,33 @@ def drive(folder: Path, epochs: int) -> subprocess.Popen[str]:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
             "OMP_NUM_THREADS": "1",
+            **held.environment,
         },
     )
 
 
 def workers_of(pid: int) -> list[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [
-        c for c in map(int, children) if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()
-    ]
+    return [c for c in map(int, children) if b"spawn_main" in _command_line(c)]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not condition():
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline
@@ -290,26 +307,40 @@ def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_killed_workers_lose_no_fold_that_was_finished(tmp_path):
     """kill -9 of two workers in turn, and of the whole search: exact budget, no fold twice."""
     store = store_in(tmp_path)
     work = tiny_work(tmp_path, budget=5, epochs=20)
 
+    held = Held(tmp_path / "held")
+
     def folds() -> int:
         return sum(t.folds_done for t in open_proposals(work, store).trials())
 
-    with drive(tmp_path, 20) as process:
+    def two_are_held() -> bool:
+        workers = workers_of(process.pid)
+        return len(workers) == 2 and held.training().issuperset(workers)
+
+    held.allow(2)
+    with drive(tmp_path, 20, held) as process:
         for after in (2, 5):
             wait_until(lambda after=after: folds() >= after, process)
+            wait_until(two_are_held, process)
             os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+            held.allow(3)
         wait_until(lambda: folds() >= 8, process)
+        left = workers_of(process.pid)
         process.kill()
         process.communicate()
-    time.sleep(2)
+    deadline = time.monotonic() + 600
+    while any(map(is_alive, left)):
+        assert time.monotonic() < deadline, "they end with their parent"
+        time.sleep(0.02)
+    held.let_go()
     before = {t.number: (t.folds_done, t.fold_scores) for t in open_proposals(work, store).trials()}
-    with drive(tmp_path, 20) as process:
-        _, err = process.communicate(timeout=500)
+    with drive(tmp_path, 20, held) as process:
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     trials = open_proposals(work, store).trials()
     assert num_counted(trials) == 5

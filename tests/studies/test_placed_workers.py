@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import signal
 import socket
@@ -31,6 +30,7 @@ from studies._slurm_workers import slurm_placement
 from studies._study import Placing
 from studies._worker import WorkerCall
 from tests.faults.site import SEARCH, facts
+from tests.held import Held
 from unetpp.errors import PlaceError, UserError
 from unetpp.store import RecordStore
 
@@ -48,15 +48,15 @@ CALL = WorkerCall(store="postgresql+psycopg://ann@db/unetpp", study="nested_vs_p
 AS_A_USER = "from studies.cli import main; main()"
 # Processes of this machine stand for jobs.
 WITHOUT_SLURM = (
-    "from functools import partial; from studies import _engines; "
+    "from functools import partial; from studies import _engines, _slurm_workers; "
+    "from tests.held import HeldSlurmWorker; _slurm_workers.SlurmWorker = HeldSlurmWorker; "
     "_engines.slurm_placement = partial(_engines.slurm_placement, cluster='local'); " + AS_A_USER
 )
 
 
-# Tasks note the epochs that they begin.
-COUNTED = (
-    "import ray_cluster; from studies import _ray_workers; "
-    "_ray_workers._work = ray_cluster.counted; " + AS_A_USER
+HELD_IN_RAY = (
+    "from studies import _ray_workers; from tests.held import held_task, note_looks; "
+    "_ray_workers._work = held_task; note_looks(); " + AS_A_USER
 )
 
 
@@ -76,7 +76,7 @@ def start(
 def counts_of_one_process(tmp_path_factory: pytest.TempPathFactory) -> list[sa.Row]:
     folder = tmp_path_factory.mktemp("alone")
     with start("--out", folder) as process:
-        _, err = process.communicate(timeout=200)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return counts(f"sqlite:///{folder / 'records.sqlite'}")
 
@@ -101,7 +101,7 @@ def num_runs(url: str) -> int:
 
 
 def wait_until(true: Callable[[], object], *, alive: Callable[[], bool] = lambda: True) -> None:
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 600
     while not true():
         assert alive(), "the command ended too early"
         assert time.monotonic() < deadline, "it did not come about in time"
@@ -125,19 +125,6 @@ class _Begun:
         lines = self.file.read_text().splitlines() if self.file.exists() else []
         return [(run, int(epoch), int(pid)) for run, epoch, pid in map(str.split, lines)]
 
-    def halt_in_training(self, pid: int, url: str) -> bool:
-        """Whether a process is now stopped within a fold, with half of it to go; else it runs on."""
-        os.kill(pid, signal.SIGSTOP)
-        mine = [(run, epoch) for run, epoch, who in self.lines() if who == pid]
-        held = {
-            json.loads(holder)["pid"]: item
-            for item, holder in asked(url, "SELECT item, holder FROM claims WHERE holder <> ''")
-        }
-        if mine and 1 < mine[-1][1] < EPOCHS // 2 and held.get(pid) == f"run-{mine[-1][0]}":
-            return True
-        os.kill(pid, signal.SIGCONT)
-        return False
-
     def check(self, *, interruptions: int) -> None:
         """Every epoch was trained, and no more of them twice than were interrupted."""
         begun = Counter((run, epoch) for run, epoch, _ in self.lines())
@@ -148,39 +135,41 @@ class _Begun:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(2000)
 @needs_postgres
 def test_ray_goes_on_after_a_kill_and_the_loss_of_a_node(
     tmp_path, monkeypatch, counts_of_one_process
 ):
-    begun = _Begun(tmp_path / "begun")
-    for name, value in ray_cluster.ENVIRONMENT.items():
+    held = Held(tmp_path / "held")
+    begun = _Begun(held.begun)
+    for name, value in (ray_cluster.ENVIRONMENT | held.environment).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", PLACES)
-    monkeypatch.setenv("BEGUN", f"{begun.file}")
+    held.allow(0)
     one = {"num_cpus": 1, "num_gpus": 1}
     with serving() as server, ray_cluster.cluster({"num_cpus": 2, "num_gpus": 1}, one, one) as made:
         head, leaving, _ = made.list_all_nodes()
         options = ("--engine", "ray", "--ray-address", made.address, "--workers", 4)
         place = ("--store", server.url, "--out", tmp_path / "out", "--gpus-per-run", 0.5)
-        with start(*options, *place, program=COUNTED) as process:
+        with start(*options, *place, program=HELD_IN_RAY) as process:
             alive = partial(lambda p: p.poll() is None, process)
-            wait_until(lambda: len({pid for _, _, pid in begun.lines()}) == 4, alive=alive)
+            wait_until(lambda: len(held.training()) == 4, alive=alive)
             working = ray_cluster.workers_of(made)
             # Two halves of the one GPU that the head says it has.
             assert Counter(map(made.list_all_nodes().index, working.values())) == {0: 2, 1: 1, 2: 1}
             killed = next(pid for pid, node in working.items() if node is head)
             lost = next(pid for pid, node in working.items() if node is leaving)
-            for pid in (killed, lost):
-                wait_until(partial(begun.halt_in_training, pid, server.url), alive=alive)
             # The command has seen who has which fold.
-            time.sleep(5)
+            wait_until(lambda: {killed, lost} <= held.seen_holders(), alive=alive)
+            # It must not end by itself when its node does.
+            os.kill(lost, signal.SIGSTOP)
             os.kill(killed, signal.SIGKILL)
             made.remove_node(leaving, allow_graceful=False)
             os.kill(lost, signal.SIGKILL)
             joined = made.add_node(**one, **ray_cluster.NODE)
             wait_until(lambda: joined in ray_cluster.workers_of(made).values(), alive=alive)
-            _, err = process.communicate(timeout=200)
+            held.let_go()
+            _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         check_all_there(server.url, counts_of_one_process)
         begun.check(interruptions=2)
@@ -189,22 +178,26 @@ def test_ray_goes_on_after_a_kill_and_the_loss_of_a_node(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2000)
 @needs_postgres
 def test_a_search_in_ray_decides_what_one_process_decides(tmp_path, monkeypatch):
-    for name, value in ray_cluster.ENVIRONMENT.items():
+    held = Held(tmp_path / "held")
+    for name, value in (ray_cluster.ENVIRONMENT | held.environment).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", PLACES)
     with start("--out", tmp_path / "alone", command=SEARCH) as process:
-        _, err = process.communicate(timeout=100)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     one = {"num_cpus": 1}
     with serving() as server, ray_cluster.cluster(one, one) as made:
         options = ("--engine", "ray", "--ray-address", made.address, "--workers", 2)
         place = ("--store", server.url, "--out", tmp_path / "out")
-        with start(*options, *place, command=SEARCH) as process:
+        held.allow(0)
+        with start(*options, *place, command=SEARCH, program=HELD_IN_RAY) as process:
             alive = partial(lambda p: p.poll() is None, process)
             wait_until(lambda: len({*ray_cluster.workers_of(made).values()}) == 2, alive=alive)
-            _, err = process.communicate(timeout=200)
+            held.let_go()
+            _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         found = facts(server.url)
         assert asked(server.url, "SELECT item FROM claims") == []
@@ -341,25 +334,30 @@ def _session(pid: int) -> int | None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2000)
 @needs_postgres
 def test_a_cluster_of_ones_own_listens_on_loopback_and_goes_at_sigterm(tmp_path):
     with serving() as server:
         options = ("--engine", "ray", "--workers", 2, "--store", server.url)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        held = Held(tmp_path / "held")
+        held.allow(1)
         process = subprocess.Popen(
-            [sys.executable, "-c", "from studies.cli import main; main()", *STUDY,
+            [sys.executable, "-c", HELD_IN_RAY, *STUDY,
              *map(str, options), "--out", f"{tmp_path / 'out'}"],
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**environment, "PYTHONPATH": f"{ROOT}", "HOME": f"{tmp_path}"},
+            env={**environment, **held.environment, "PYTHONPATH": PLACES, "HOME": f"{tmp_path}"},
         )  # fmt: skip
         with process:
-            wait_until(lambda: num_runs(server.url) >= 1, alive=lambda: process.poll() is None)
+            alive = partial(lambda p: p.poll() is None, process)
+            wait_until(lambda: num_runs(server.url) >= 1, alive=alive)
+            wait_until(lambda: len(held.training()) == 2, alive=alive)
             assert len(listening(process.pid)) >= 3
             assert set(listening(process.pid)) == {"127.0.0.1"}
             process.terminate()
-            _, err = process.communicate(timeout=100)
+            _, err = process.communicate(timeout=600)
         assert process.returncode == 143, err
         assert err.endswith("stopped; the same command goes on from here\n")
         assert 1 <= num_runs(server.url) < NUM_RUNS
@@ -376,25 +374,32 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2000)
 @needs_postgres
-def test_slurm_goes_on_after_a_time_limit_and_a_kill(tmp_path, counts_of_one_process):
-    out = tmp_path / "out"
+def test_slurm_goes_on_after_a_time_limit_and_a_kill(tmp_path, monkeypatch, counts_of_one_process):
+    out, held = tmp_path / "out", Held(tmp_path / "held")
+    for name, value in held.environment.items():
+        monkeypatch.setenv(name, value)
+    held.allow(2)
     options = ("--engine", "slurm", "--workers", 2, "--slurm", "time=60", "--out", out)
     with serving() as server:
         with start(*options, "--store", server.url, program=WITHOUT_SLURM) as process:
             alive = partial(lambda p: p.poll() is None, process)
             wait_until(lambda: num_runs(server.url) >= 2, alive=alive)
+            wait_until(lambda: len(held.training()) == 2, alive=alive)
             [first], [second] = map(children, children(process.pid))
             # As Slurm does before a time limit, and when it must have the node at once.
             os.kill(first, signal.SIGUSR2)
             wait_until(lambda: not Path(f"/proc/{first}").exists(), alive=alive)
             os.kill(second, signal.SIGKILL)
-            _, err = process.communicate(timeout=200)
+            wait_until(lambda: num_jobs(out / "slurm") == 3, alive=alive)
+            held.let_go()
+            _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         check_all_there(server.url, counts_of_one_process)
     logs = "".join(log.read_text() for log in (out / "slurm").glob("*_log.out"))
     assert logs.count("Requeued job") == 1
-    assert len(list((out / "slurm").glob("*_submitted.pkl"))) == 3
+    assert num_jobs(out / "slurm") == 3
     assert (out / "slurm").stat().st_mode & 0o077 == 0
 
 
@@ -752,21 +757,23 @@ def test_a_ray_cluster_that_is_not_there_is_named(scheme):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"{scheme}127.0.0.1:{free.getsockname()[1]}"
-    program = (
-        "from studies._ray_workers import ray_placement\n"
-        "from studies._study import Placing\n"
-        "from studies._worker import WorkerCall\n"
-        f"place = ray_placement(WorkerCall(store=''), Placing(engine='ray', address={nobody!r}))\n"
-        "place().__enter__()\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**ray_cluster.environment(), "PYTHONPATH": f"{ROOT}"},
-        timeout=60,
-        check=False,
-    )
+        program = (
+            "from studies._ray_workers import ray_placement\n"
+            "from studies._study import Placing\n"
+            "from studies._worker import WorkerCall\n"
+            "placing = Placing(engine='ray', address="
+            f"{nobody!r})\n"
+            "ray_placement(WorkerCall(store=''), placing)().__enter__()\n"
+        )
+        # The port stays ours, and nobody listens at it.
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**ray_cluster.environment(), "PYTHONPATH": f"{ROOT}"},
+            timeout=250,
+            check=False,
+        )
     said = f"workers need a Ray cluster that lets this command in, but {nobody} does not"
     assert said in ended.stderr
     assert "Connection refused" in ended.stderr

@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.held import Held
+
 COMMAND = [
-    str(Path(sys.executable).with_name("unetpp")),
     "run",
     "nested_vs_plain",
     "--quick",
@@ -48,13 +50,17 @@ def counts(folder: Path) -> list[tuple[object, ...]]:
         return connection.execute(query).fetchall()
 
 
-def start(folder: Path, *more: str) -> subprocess.Popen[str]:
+def start(folder: Path, *more: str, held: Held | None = None) -> subprocess.Popen[str]:
+    program = str(Path(sys.executable).with_name("unetpp"))
+    root = Path(__file__).parents[2]
+    called = [program] if held is None else [sys.executable, f"{root / 'tests' / 'held.py'}"]
+    told = {} if held is None else {**held.environment, "PYTHONPATH": f"{root}"}
     return subprocess.Popen(
-        [*COMMAND, "--out", str(folder), *more],
+        [*called, *COMMAND, "--out", str(folder), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **told},
         # A background job of a shell ignores SIGINT, and so would all that it starts.
         preexec_fn=_heed_interrupts,  # noqa: PLW1509
     )
@@ -64,22 +70,31 @@ def _heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def kill_when(folder: Path, num_runs: int, sign: int, *more: str) -> None:
-    with start(folder, *more) as process:
-        deadline = time.monotonic() + 120
-        while (
-            len(rows(folder)) < num_runs and time.monotonic() < deadline and process.poll() is None
-        ):
-            time.sleep(0.02)
-        assert process.poll() is None, "the study ended before it could be killed"
+def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 600
+    while not true():
+        assert process.poll() is None, "the study ended too early"
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def kill_after_two_runs(folder: Path, sign: int, *more: str) -> None:
+    """And in the midst of another one."""
+    held, before = Held(folder.with_name("held")), len(rows(folder))
+    held.allow(2)
+    held.begun.unlink(missing_ok=True)
+    with start(folder, *more, held=held) as process:
+        wait_until(lambda: len(rows(folder)) >= before + 2, process)
+        wait_until(lambda: bool(held.training()), process)
         process.send_signal(sign)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=200)
     if sign == signal.SIGINT:
         assert process.returncode == 130
         assert err.endswith("stopped; the same command goes on from here\n")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2000)
 @pytest.mark.parametrize(
     ("sign", "more"),
     [
@@ -90,13 +105,13 @@ def kill_when(folder: Path, num_runs: int, sign: int, *more: str) -> None:
 )
 def test_a_killed_study_goes_on_and_trains_no_finished_fold_twice(tmp_path, sign, more):
     folder = tmp_path / "killed"
-    kill_when(folder, 2, sign, *more)
+    kill_after_two_runs(folder, sign, *more)
     first = rows(folder)
     assert 2 <= len(first) < 12
-    kill_when(folder, len(first) + 2, sign, *more)
+    kill_after_two_runs(folder, sign, *more)
     second = rows(folder)
     with start(folder, *more) as process:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     last = rows(folder)
     assert len(last) == 12
@@ -107,7 +122,7 @@ def test_a_killed_study_goes_on_and_trains_no_finished_fold_twice(tmp_path, sign
     assert "incomplete" not in out
 
     with start(tmp_path / "whole") as process:
-        whole, err = process.communicate(timeout=200)
+        whole, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert counts(folder) == counts(tmp_path / "whole"), "an interruption must not change a number"
     assert out.split("Report:")[0] == whole.split("Report:")[0]
@@ -115,12 +130,12 @@ def test_a_killed_study_goes_on_and_trains_no_finished_fold_twice(tmp_path, sign
 
 @pytest.mark.slow
 def test_two_processes_may_not_work_in_one_folder(tmp_path):
-    with start(tmp_path, "--epochs", "500") as first:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "records.sqlite").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        with start(tmp_path, "--epochs", "500") as second:
-            _, err = second.communicate(timeout=120)
+    folder, held = tmp_path / "study", Held(tmp_path / "held")
+    held.allow(0)
+    with start(folder, held=held) as first:
+        wait_until(lambda: bool(held.training()), first)
+        with start(folder) as second:
+            _, err = second.communicate(timeout=200)
         first.kill()
         first.communicate()
     assert second.returncode == 2

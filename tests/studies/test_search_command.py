@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from studies._search_folder import export_winner
 from studies.cli import app, main
+from tests.held import Held
 from unetpp.artifacts import Artifacts
 from unetpp.errors import UserError
 from unetpp.searches import SearchLedger, SearchManifest, SearchResult, TrialRecord
@@ -280,50 +281,54 @@ def test_an_error_of_the_user_ends_the_command_with_its_sentence(tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2000)
 @pytest.mark.parametrize(("sign", "workers"), [(signal.SIGINT, 1), (signal.SIGKILL, 2)])
 def test_a_search_that_was_cut_off_goes_on(tmp_path, sign, workers):
     command = [
-        str(Path(sys.executable).with_name("unetpp")), *SMALL, "--epochs", "30",
+        *SMALL, "--epochs", "30",
         "--workers", str(workers), "--top", "0", "--test-share", "0",
     ]  # fmt: skip
     cut, whole = tmp_path / "cut", tmp_path / "whole"
+    root, held = Path(__file__).parents[2], Held(tmp_path / "held")
 
-    def start(folder: Path) -> subprocess.Popen[str]:
+    def start(folder: Path, *program: str) -> subprocess.Popen[str]:
+        program = program or (str(Path(sys.executable).with_name("unetpp")),)
         return subprocess.Popen(
-            [*command, "--out", str(folder)],
+            [*program, *command, "--out", str(folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": f"{root}",
+                **held.environment,
+            },
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
-    with start(cut) as process:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and process.poll() is None:
+    # Four runs are recorded, and others are in their midst.
+    held.allow(4)
+    with start(cut, sys.executable, f"{root / 'tests' / 'held.py'}") as process:
+        deadline = time.monotonic() + 600
+        while held.num_recorded() < 4:
+            assert process.poll() is None, "it ended before it could be cut off"
+            assert time.monotonic() < deadline
             time.sleep(0.05)
-            if (cut / "records.sqlite").exists():
-                try:
-                    if num_runs(cut) >= 4:
-                        break
-                except sqlite3.OperationalError:
-                    continue
-        assert process.poll() is None, "it ended before it could be cut off"
         process.send_signal(sign)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=200)
     if sign == signal.SIGINT:
         assert process.returncode == 130
         assert "stopped; the same command goes on from here" in err
         assert f"unetpp search resume {cut}" in err
     before = num_runs(cut)
     with start(cut) as process:
-        out, err = process.communicate(timeout=500)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert num_runs(cut) > before
     assert "Report:" in out
     with start(whole) as process:
-        process.communicate(timeout=500)
+        process.communicate(timeout=600)
     if workers == 1:
         told = [[(t.params, t.value) for t in kept(folder)[1]] for folder in (cut, whole)]
         assert told[0] == told[1]
