@@ -27,7 +27,8 @@ def outline_problem(segmentation: Any, height: int, width: int) -> str | None:
         # Points may lie a little outside; far ones would make the drawing of them endless.
         bounds = [bound for _ in range(len(polygon) // 2) for bound in (width, height)]
         for value, bound in zip(polygon, bounds, strict=True):
-            if type(value) not in (int, float) or not math.isfinite(value):
+            # A whole number may be larger than any of floating point.
+            if type(value) is not int and (type(value) is not float or not math.isfinite(value)):
                 return f"has the coordinate {short(value)}, which is no number"
             if not -bound <= value <= 2 * bound:
                 return f"has the coordinate {short(value)}, far outside of the image"

@@ -184,6 +184,7 @@ def test_a_box_and_the_polygons_beside_it_are_told_apart(folder: Path) -> None:
         ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "bad-outline", "coordinate 6, which is no num"),
         ({"segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, "bad-outline", "coordinate nan"),
         ({"segmentation": [[1, 2, 3, 4, 1e12, 5]]}, "bad-outline", "far outside"),
+        ({"segmentation": [[1, 2, 3, 4, 10**400, 5]]}, "bad-outline", "far outside"),
         ({"segmentation": {"size": [8, 6], "counts": [48]}}, "bad-outline", "RLE of size [8, 6]"),
         ({"segmentation": {"size": [6, 8], "counts": [47]}}, "bad-outline", "RLE of 47 pixels"),
         ({"segmentation": {"size": [6, 8], "counts": [-1, 49]}}, "bad-outline", "`counts`"),
