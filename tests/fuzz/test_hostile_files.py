@@ -142,7 +142,7 @@ def test_tif_that_names_another_file_gets_none_of_its_pixels(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("is_big", [False, True])
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 def test_tif_whose_pages_follow_each_other_in_a_circle(tmp_path: Path, is_big: bool) -> None:
     path = tmp_path / "x.tif"
     pages = np.zeros((3, 4, 5), np.uint8)
@@ -170,7 +170,7 @@ _ENDLESS = (
 )
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 def test_tif_that_tifffile_follows_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "x.tif"
     path.write_bytes(zlib.decompress(base64.b64decode(_ENDLESS)))

@@ -78,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
         "partial",
     ],
 )
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 def test_what_runs_by_itself_is_refused(
     folder: Path, statements: tuple[str, ...], named: str
 ) -> None:
@@ -141,7 +141,7 @@ def test_file_that_is_no_database(tmp_path: Path) -> None:
         RecordStore.open_folder(tmp_path)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 def test_file_of_a_format_that_does_not_exist_is_not_waited_for(folder: Path) -> None:
     path = _hostile(folder, "PRAGMA journal_mode=DELETE") / "records.sqlite"
     content = bytearray(path.read_bytes())
@@ -152,7 +152,7 @@ def test_file_of_a_format_that_does_not_exist_is_not_waited_for(folder: Path) ->
         RecordStore.open_folder(folder)
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 def test_file_that_says_it_is_of_a_newer_sqlite(folder: Path) -> None:
     path = _hostile(folder, "PRAGMA journal_mode=DELETE") / "records.sqlite"
     content = bytearray(path.read_bytes())
@@ -213,7 +213,7 @@ def _manifest(folder: Path, **changes: object) -> Path:
     ],
     ids=str,
 )
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(200)
 def test_promise_that_no_study_made(folder: Path, changes: dict[str, object], reason: str) -> None:
     with pytest.raises(UserError, match=rf"cannot be read \(.*{reason}"):
         load_study(_manifest(folder, **changes))

@@ -38,14 +38,15 @@ def test_what_is_wrong_is_refused(name: str) -> None:
         suppress_health_check=[*CHECKS],
     )
     def check(content: bytes) -> None:
-        start = time.monotonic()
+        # Of this process alone: the machine may have other work.
+        start = time.process_time()
         tracemalloc.start()
         try:
             attempt(parser, content)
             assert tracemalloc.get_traced_memory()[1] < _MOST_BYTES
         finally:
             tracemalloc.stop()
-        assert time.monotonic() - start < _MOST_SECONDS
+        assert time.process_time() - start < _MOST_SECONDS
 
     check()
 

@@ -200,9 +200,10 @@ def test_a_hundred_tables_and_sixty_figures_take_less_than_two_seconds(
         )
         for k in range(20)
     )
-    start = time.perf_counter()
+    # Of this process alone: the machine may have other work.
+    start = time.process_time()
     text = render(replace(document, chapters=chapters), folder)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert text.count("<table") == 100
     assert text.count("<img") == 60
 
