@@ -25,6 +25,9 @@ from unetpp.store import RecordStore
 _TIMES = frozenset({"seconds", "started_at", "finished_at", "revision"})
 _TABLES = ("cases", "surfaces", "objects", "edges", "traces")
 
+# What anything may take. A quiet machine needs less than a tenth of it.
+_PATIENCE_S = 500.0
+
 # Every network of the space on every fold, so that no order of workers changes what is trained.
 SEARCH = (
     *("search", "--quick", "--space", "depth", "--strategy", "brute_force", "--race", "none"),
@@ -51,7 +54,7 @@ class Worker:
         """All of it so far."""
         return self.log.read_text() if self.log.exists() else ""
 
-    def wait_for(self, text: str, *, seconds: float = 120) -> None:
+    def wait_for(self, text: str, *, seconds: float = _PATIENCE_S) -> None:
         """Until it has said so."""
         deadline = time.monotonic() + seconds
         while text not in self.said:
@@ -66,14 +69,14 @@ class Worker:
     def kill(self) -> None:
         """kill -9."""
         self.signal(signal.SIGKILL)
-        self.process.join(20)
+        self.process.join(_PATIENCE_S)
         assert self.process.exitcode == -signal.SIGKILL
 
     def go_on(self) -> None:
         """From the point at which it waits."""
         go_file(f"{self.log}").touch()
 
-    def end(self, *, seconds: float = 120) -> int:
+    def end(self, *, seconds: float = _PATIENCE_S) -> int:
         """Its exit code."""
         self.process.join(seconds)
         assert self.process.exitcode is not None, f"it does not end:\n{self.said}"
@@ -137,7 +140,7 @@ class Site:
         for worker in self.workers:
             if worker.process.is_alive():
                 worker.signal(signal.SIGKILL)
-                worker.process.join(20)
+                worker.process.join(_PATIENCE_S)
 
     def begun(self) -> Counter[tuple[str, int]]:
         """(run, epoch) -> how often a worker began it."""
@@ -235,7 +238,7 @@ class Site:
         self.check_leftovers(found)
 
 
-def first_at(text: str, workers: Sequence[Worker], *, seconds: float = 120) -> Worker:
+def first_at(text: str, workers: Sequence[Worker], *, seconds: float = _PATIENCE_S) -> Worker:
     """Of the workers, that which says so first."""
     deadline = time.monotonic() + seconds
     while True:
@@ -304,7 +307,7 @@ def undisturbed(epochs: int, seed: int) -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         site = Site(f"sqlite:///{folder}/records.sqlite", Path(folder), epochs=epochs, seed=seed)
         worker = site.start()
-        assert worker.end(seconds=300) == 0, worker.said
+        assert worker.end() == 0, worker.said
         assert site.trained_again() == 0
         return records(site.url)
 

@@ -13,7 +13,7 @@ from unetpp.artifacts import Artifacts
 from unetpp.run import load_run
 from unetpp.store import RecordStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,22 @@ def _wild_clock(job: Job, current: _Current) -> None:
     time.time = wild
 
 
+def _no_lease(job: Job, current: _Current) -> None:
+    """It waits for ever for whoever gives no sign of life, unless that is known to be dead."""
+    true = Claims.__init__
+
+    def made(self: Claims, *args: Any, **kwargs: Any) -> None:
+        true(self, *args, **kwargs)
+        self.is_lost = lambda state: (
+            state.holder is not None
+            and unetpp.processes.is_dead(  # type: ignore[method-assign]
+                state.holder
+            )
+        )
+
+    Claims.__init__ = made  # type: ignore[method-assign]
+
+
 def _not_a_number(job: Job, current: _Current) -> None:
     true, target = unetpp.training.loop._step, job.target
 
@@ -429,6 +445,7 @@ def _lost_answer(job: Job, current: _Current) -> None:
 TROUBLES: dict[str, Callable[[Job, _Current], None]] = {
     "far": _far,
     "wild clock": _wild_clock,
+    "no lease": _no_lease,
     "not a number": _not_a_number,
     "out of memory": _out_of_memory,
     "limited memory": _limited_memory,
