@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -94,6 +94,31 @@ def _reason(error: BaseException) -> str:
 
 
 # --- a study
+
+
+def chosen_name(
+    kind: Literal["study", "search"], names: Sequence[str], place: Path | str, asked: str | None
+) -> str:
+    """The name of what a report is made of.
+
+    Args:
+        kind: of what is reported.
+        names: of those that are there.
+        place: of the records, for sentences.
+        asked: None for the only one.
+    """
+    there = ", ".join(names) or "none"
+    if asked is None and len(names) != 1:
+        raise UserError(
+            f"{place} must hold one {kind} when none is named, but it holds {there}; name the one "
+            "to report"
+        )
+    if asked is not None and asked not in names:
+        raise UserError(
+            f"{kind} `{asked}` must have been started in {place}, but it holds {there}; name one "
+            "of these"
+        )
+    return names[0] if asked is None else asked
 
 
 def check_study(manifest: StudyManifest) -> None:

@@ -17,7 +17,7 @@ from pandas.api.types import union_categoricals
 
 from reports.feature_map_file import FeatureMaps, feature_maps_name, read_feature_maps
 from reports.overlay_file import Overlays, overlays_name, read_overlays
-from reports.record_laws import check_arms, check_rows, check_study, readable
+from reports.record_laws import check_arms, check_rows, check_study, chosen_name, readable
 from unetpp.errors import UserError
 from unetpp.metrics.overlap import EmptyPolicy
 from unetpp.provenance import Machine
@@ -146,7 +146,8 @@ def _load_study(
 ) -> StudyRecords:
     store = RecordStore.open_place(folder, url, must_exist=True)
     try:
-        manifest = _manifest(store, url or folder, study)
+        manifest = store.manifest(chosen_name("study", store.studies(), url or folder, study))
+        assert manifest is not None
         check_study(manifest)
         records = _arm_runs(store, manifest) if manifest.trains else []
         if manifest.trains and not records:
@@ -234,24 +235,6 @@ def same_grid(study: StudyRecords) -> tuple[ArmEntry, ...]:
         return spec.inputs, spec.heads
 
     return tuple(arm for arm in study.arms if grid(arm) == grid(study.baseline))
-
-
-def _manifest(store: RecordStore, place: Path | str, study: str | None) -> StudyManifest:
-    names = store.studies()
-    if study is None:
-        if len(names) != 1:
-            raise UserError(
-                f"{place} must hold one study when none is named, but it holds "
-                f"{', '.join(names) or 'none'}; name the one to report"
-            )
-        study = names[0]
-    manifest = store.manifest(study)
-    if manifest is None:
-        raise UserError(
-            f"study `{study}` must have been started in {place}, but it holds "
-            f"{', '.join(names) or 'none'}; name one of these"
-        )
-    return manifest
 
 
 def _arm_runs(store: RecordStore, manifest: StudyManifest) -> list[_ArmRun]:

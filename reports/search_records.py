@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports.record_laws import check_counts, check_search, readable
+from reports.record_laws import check_counts, check_search, chosen_name, readable
 from reports.records import AT_A_TIME, machine_line
 from unetpp.errors import UserError
 from unetpp.foreign_sqlite import guard
@@ -154,7 +154,9 @@ def _load_search(folder: Path, search: str | None, url: str | None) -> SearchRec
     store = RecordStore.open_place(folder, url, must_exist=True)
     try:
         ledger = SearchLedger(store)
-        manifest = _manifest(ledger, url or folder, search)
+        names = ledger.searches()
+        manifest = ledger.manifest(chosen_name("search", names, url or folder, search))
+        assert manifest is not None
         trials = tuple(ledger.trials(manifest.search))
         if not trials:
             raise UserError(
@@ -246,24 +248,6 @@ def _count(connection: sqlite3.Connection, table: str) -> int:
     if not connection.execute(query, (table,)).fetchone()[0]:
         return 0
     return connection.execute(f"select count(*) from {table}").fetchone()[0]
-
-
-def _manifest(ledger: SearchLedger, place: Path | str, search: str | None) -> SearchManifest:
-    names = ledger.searches()
-    if search is None:
-        if len(names) != 1:
-            raise UserError(
-                f"{place} must hold one search when none is named, but it holds "
-                f"{', '.join(names) or 'none'}; name the one to report"
-            )
-        search = names[0]
-    manifest = ledger.manifest(search)
-    if manifest is None:
-        raise UserError(
-            f"search `{search}` must have been started in {place}, but it holds "
-            f"{', '.join(names) or 'none'}; name one of these"
-        )
-    return manifest
 
 
 def _keys(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from nas.proposals import Promise, ProposalPlan
+from nas.search_space import Common
+from nas.space_presets import find_space, references
 from unetpp.artifacts import Artifacts
 from unetpp.data.folds import make_folds
 from unetpp.data.phantoms import make_phantoms
@@ -34,6 +39,37 @@ def tiny_spec(*, nested: bool = True) -> GridSpec:
     """UNet++ with deep supervision, or U-Net, of depth 2 and widths 2, 4, 8."""
     encoder = plain_encoder(2, width=2)
     return unetpp(encoder, deep_supervision=True) if nested else unet(encoder)
+
+
+def tiny_plan(bench: Bench, *, budget: int, **changes: Any) -> ProposalPlan:
+    """Of a search over skips, the paper's networks first, on such a bench."""
+    space = find_space("skips", max_depth=2, width=2)
+    common = Common(
+        encoders={"plain": None},
+        max_depth=2,
+        width=2,
+        in_channels=1,
+        classes=1,
+        overlapping=False,
+        spatial_dims=2,
+        recipe=bench.recipe,
+    )
+    plan = ProposalPlan(
+        search="search",
+        space=space,
+        common=common,
+        strategy="tpe",
+        metric="dice",
+        costs=(),
+        constraints={},
+        budget=budget,
+        seed=bench.seed,
+        promises=tuple(
+            Promise(label=label, params=params, is_baseline=index == 0)
+            for index, (label, params) in enumerate(references(space, common))
+        ),
+    )
+    return replace(plan, **changes)
 
 
 def store_in(folder: Path) -> RecordStore:

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
 from unetpp.artifacts import ArtifactLostError, Artifacts
@@ -30,6 +30,7 @@ from unetpp.data.facts import measure
 from unetpp.data.labels import BINARY, Labels, MaskRule
 from unetpp.data.normalise import Scaling
 from unetpp.data.resizing import resize_image
+from unetpp.description_file import not_known, read_description
 from unetpp.errors import UserError
 from unetpp.models.pretrained import from_pretrained, save_pretrained
 from unetpp.models.unetpp import UNetPlusPlus
@@ -44,7 +45,6 @@ DATA_FILE = "data.json"
 FILES = frozenset({"model.safetensors", "config.json", "README.md", DATA_FILE})
 # Raised when a reader of the old format would take a new file for something else.
 _FORMAT = 1
-_MOST_BYTES = 2**20
 _LONGEST_SIDE = 2**16
 # An image is resized to the size, and padded to the window, before anything else is looked at.
 _MOST_PIXELS = 2**28
@@ -223,28 +223,9 @@ def _read_data(path: Path) -> FedAs:
             f"a trained network has how its images were fed in {path}, but there is no such file; "
             "name a folder that a study or save_trained wrote"
         )
-    with path.open("rb") as stream:
-        text = stream.read(_MOST_BYTES + 1)
-    if len(text) > _MOST_BYTES:
-        raise UserError(
-            f"a description takes at most {_MOST_BYTES} bytes, but {path} is larger; it is not one "
-            "that save_trained wrote"
-        )
-    try:
-        found = _DATA_JSON.validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(
-            f"{path} must be a description that save_trained wrote, but {place}: {first['msg']}; "
-            f"this is version {package_versions()['unetpp']} of unetpp"
-        ) from error
+    found, _ = read_description(path, _DATA_JSON, writer="save_trained")
     if found.format != _FORMAT:
-        raise UserError(
-            f"{path} was written by unetpp {found.unetpp_version} and has the format "
-            f"{found.format}, which version {package_versions()['unetpp']} does not know; install "
-            "the other one"
-        )
+        raise not_known(path, found.unetpp_version, f"the format {found.format}")
     return found.fed_as
 
 

@@ -30,10 +30,8 @@ import unetpp.store
 import unetpp.training.loop
 from nas.performance_estimation import Estimation
 from nas.racing import find_rule
-from nas.search_space import Common
-from nas.space_presets import find_space, references
 from nas.stopping import PreemptedError, stopping_at_sigterm
-from tests.tiny_study import tiny_bench, tiny_spec
+from tests.tiny_study import tiny_bench, tiny_plan, tiny_spec
 from unetpp.claims import LEASE_S, Claims
 from unetpp.errors import UserError
 from unetpp.places import FolderPlace
@@ -98,34 +96,8 @@ def tasks_of(job: Job) -> list[nas.workers.FoldTask]:
 def search_of(job: Job) -> nas.trial_workers.SearchWork:
     """A search whose trials are trained on all folds, so that it makes exactly its budget."""
     bench = tiny_bench(Path(job.folder), seed=job.seed, epochs=job.epochs)
-    space = find_space("skips", max_depth=2, width=2)
-    common = Common(
-        encoders={"plain": None},
-        max_depth=2,
-        width=2,
-        in_channels=1,
-        classes=1,
-        overlapping=False,
-        spatial_dims=2,
-        recipe=bench.recipe,
-    )
-    plan = nas.proposals.ProposalPlan(
-        search="search",
-        space=space,
-        common=common,
-        strategy="tpe",
-        metric="dice",
-        costs=(),
-        constraints={},
-        budget=job.budget,
-        seed=job.seed,
-        promises=tuple(
-            nas.proposals.Promise(label=label, params=params, is_baseline=index == 0)
-            for index, (label, params) in enumerate(references(space, common))
-        ),
-    )
     return nas.trial_workers.SearchWork(
-        proposals=plan,
+        proposals=tiny_plan(bench, budget=job.budget),
         estimation=Estimation(
             metric="dice", costs=(), limits={}, rule=find_rule("none"), halving=None
         ),

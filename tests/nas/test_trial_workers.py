@@ -14,15 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_study import store_in, tiny_bench
+from tiny_study import store_in, tiny_bench, tiny_plan
 
 import nas.performance_estimation
 from nas.engines import Engine
 from nas.performance_estimation import Estimation
-from nas.proposals import Promise, ProposalPlan
 from nas.racing import PairedMargin, SuccessiveHalving, find_rule
-from nas.search_space import Common
-from nas.space_presets import find_space, references
 from nas.trial_workers import SearchWork, _pause_after, open_proposals, run_trials
 from tests.held import Held
 from unetpp.errors import UserError
@@ -36,17 +33,6 @@ TESTS = Path(__file__).parents[1]
 
 def tiny_work(folder: Path, *, budget: int = 4, epochs: int = 1, **estimation: Any) -> SearchWork:
     bench = tiny_bench(folder, epochs=epochs)
-    common = Common(
-        encoders={"plain": None},
-        max_depth=2,
-        width=2,
-        in_channels=1,
-        classes=1,
-        overlapping=False,
-        spatial_dims=2,
-        recipe=bench.recipe,
-    )
-    space = find_space("skips", max_depth=2, width=2)
     fields: dict[str, Any] = {
         "metric": "dice",
         "costs": (),
@@ -56,20 +42,12 @@ def tiny_work(folder: Path, *, budget: int = 4, epochs: int = 1, **estimation: A
     }
     fields |= estimation
     return SearchWork(
-        proposals=ProposalPlan(
-            search="search",
-            space=space,
-            common=common,
-            strategy="tpe",
+        proposals=tiny_plan(
+            bench,
+            budget=budget,
             metric=fields["metric"],
             costs=fields["costs"],
             constraints=fields["limits"],
-            budget=budget,
-            seed=0,
-            promises=tuple(
-                Promise(label=label, params=params, is_baseline=index == 0)
-                for index, (label, params) in enumerate(references(space, common))
-            ),
         ),
         estimation=Estimation(**fields),
         bench=bench,

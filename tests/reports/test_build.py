@@ -1,42 +1,21 @@
 """The whole report of one study: what is written, what it says, what it refuses."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from make_study import make_manifest, make_study
 from PIL import Image
+from read_page import Page
 
 from reports import Report, build
 from unetpp.errors import UserError
 
 
-class _Page(HTMLParser):
-    """Tags with their attributes, and the text of all of them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
-
-
 @pytest.fixture(scope="module")
-def page(report: Report) -> _Page:
-    return _Page(report.page.read_text())
+def page(report: Report) -> Page:
+    return Page(report.page.read_text())
 
 
 def test_all_promised_files_are_there(folder: Path, report: Report) -> None:
@@ -68,7 +47,7 @@ def test_every_picture_has_its_numbers_beside_it(report: Report) -> None:
         assert len(pd.read_csv(csv)) > 0
 
 
-def test_the_page_needs_nothing_beside_it(page: _Page) -> None:
+def test_the_page_needs_nothing_beside_it(page: Page) -> None:
     for tag, attributes in page.tags:
         assert tag not in {"link", "iframe", "object"}
         if source := attributes.get("src"):
@@ -79,7 +58,7 @@ def test_the_page_needs_nothing_beside_it(page: _Page) -> None:
 
 
 def test_the_page_holds_answer_limits_data_methods_and_provenance(
-    page: _Page, report: Report
+    page: Page, report: Report
 ) -> None:
     for sentence in report.verdict:
         assert sentence in page.text
@@ -124,7 +103,7 @@ def test_markup_in_a_record_is_inert(tmp_path: Path) -> None:
     report = build(tmp_path)
     text = report.page.read_text()
     assert "&lt;script&gt;alert" in text
-    scripts = [attributes for tag, attributes in _Page(text).tags if tag == "script"]
+    scripts = [attributes for tag, attributes in Page(text).tags if tag == "script"]
     assert all(set(attributes) <= {"id", "type"} for attributes in scripts)
     assert attack not in text
     assert "\\<script>" in report.tables[-1].read_text()

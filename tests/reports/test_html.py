@@ -4,36 +4,16 @@ import itertools
 import re
 import time
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from make_document import ARMS, HOSTILE, make_document, make_table, save_curves
+from read_page import Page
 
 import reports
 from reports.document import Document, Section
 from reports.html import MOST_EMBEDDED, render
 from reports.writers import csv
-
-
-class _Page(HTMLParser):
-    """Tags with their attributes, the text, and the headings' levels in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +32,11 @@ def text(document: Document, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(text: str) -> _Page:
-    return _Page(text)
+def page(text: str) -> Page:
+    return Page(text)
 
 
-def test_everything_of_a_document_is_on_the_page(page: _Page, document: Document) -> None:
+def test_everything_of_a_document_is_on_the_page(page: Page, document: Document) -> None:
     shown = " ".join("".join(page.words).split())
     for chapter in document.chapters:
         assert "What this does not show" in shown
@@ -69,7 +49,7 @@ def test_everything_of_a_document_is_on_the_page(page: _Page, document: Document
                 assert (figure.caption or figure.refusal) in shown
 
 
-def test_the_page_needs_nothing_beside_it(page: _Page, text: str) -> None:
+def test_the_page_needs_nothing_beside_it(page: Page, text: str) -> None:
     for tag, attributes in page.tags:
         assert tag not in {"link", "iframe", "object", "base", "embed"}
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
@@ -91,7 +71,7 @@ def test_the_policy_allows_one_style_and_one_script_by_their_hashes(text: str) -
         assert f"{tag}-src 'sha256-{digest}'" in policy[1]
 
 
-def test_names_are_text_on_the_page(page: _Page, text: str) -> None:
+def test_names_are_text_on_the_page(page: Page, text: str) -> None:
     assert len(page.all("script")) == len(page.all("style")) == 1
     assert len(page.all("img")) == 3
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u200b\u202a-\u202e\u2066-\u2069\ufeff]", text)
@@ -100,7 +80,7 @@ def test_names_are_text_on_the_page(page: _Page, text: str) -> None:
         assert name in shown
 
 
-def test_pictures_tables_and_headings_can_be_read_aloud(page: _Page) -> None:
+def test_pictures_tables_and_headings_can_be_read_aloud(page: Page) -> None:
     assert all(attributes.get("alt") for attributes in page.all("img"))
     assert all(attributes.get("scope") in {"col", "row"} for attributes in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table")) == 6
@@ -113,7 +93,7 @@ def test_pictures_tables_and_headings_can_be_read_aloud(page: _Page) -> None:
     assert ("html", {"lang": "en"}) in page.tags
 
 
-def test_every_link_into_the_page_has_its_place(page: _Page) -> None:
+def test_every_link_into_the_page_has_its_place(page: Page) -> None:
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(ids) == len(set(ids))
     targets = [link for a in page.all("a") if (link := a["href"]) and link.startswith("#")]
@@ -126,12 +106,12 @@ def test_every_link_into_the_page_has_its_place(page: _Page) -> None:
 def test_equal_names_of_sections_get_places_of_their_own(folder: Path, document: Document) -> None:
     first = document.chapters[0]
     same = tuple(replace(s, name="a b", tables=(), figures=()) for s in first.sections)
-    page = _Page(render(replace(document, chapters=(replace(first, sections=same),)), folder))
+    page = Page(render(replace(document, chapters=(replace(first, sections=same),)), folder))
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert {"c0-a-b", "c0-a-b-2", "c0-a-b-3", "c0-a-b-4"} <= set(ids)
 
 
-def test_the_numbers_of_a_figure_are_one_click_away(page: _Page, document: Document) -> None:
+def test_the_numbers_of_a_figure_are_one_click_away(page: Page, document: Document) -> None:
     figure = document.chapters[0].sections[2].figures[0]
     links = {a["href"] for a in page.all("a")}
     assert {f"./c0/curves{suffix}" for suffix in (".csv", ".svg", ".pdf", ".png")} <= links
@@ -151,7 +131,7 @@ def test_large_numbers_are_linked_and_not_put_inside(tmp_path: Path) -> None:
     assert 'download="curves.csv"' not in text
 
 
-def test_tables_can_be_saved_from_the_page(page: _Page) -> None:
+def test_tables_can_be_saved_from_the_page(page: Page) -> None:
     saved = next(a["href"] for a in page.all("a") if a.get("download") == "result.csv")
     assert saved is not None
     assert base64.b64decode(saved.partition(",")[2]).decode() == csv(make_table(ARMS))
@@ -166,7 +146,7 @@ def test_a_single_chapter_of_the_title_of_the_page_has_no_heading_of_its_own(
     document: Document, folder: Path
 ) -> None:
     chapter = replace(document.chapters[0], name="", title=document.title)
-    page = _Page(render(replace(document, chapters=(chapter,)), folder))
+    page = Page(render(replace(document, chapters=(chapter,)), folder))
     levels = [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
     assert levels == ["h1", *["h2"] * 5]
 
@@ -181,7 +161,7 @@ def test_a_name_with_a_colon_is_a_file_and_no_protocol(tmp_path: Path) -> None:
     chapter = replace(
         document.chapters[0], sections=(Section(name="s", title="S", figures=(figure,)),)
     )
-    page = _Page(render(replace(document, chapters=(chapter,)), tmp_path))
+    page = Page(render(replace(document, chapters=(chapter,)), tmp_path))
     assert "./javascript%3Aalert%281%29%20%23%3F/curves.svg" in {a["href"] for a in page.all("a")}
 
 

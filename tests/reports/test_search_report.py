@@ -1,12 +1,12 @@
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from make_search import make_search, make_search_manifest
+from read_page import Page
 
 from nas.search_space import SearchSpace
 from reports import Report, build_search
@@ -17,27 +17,6 @@ from unetpp.errors import UserError
 from unetpp.metrics.pareto import hypervolume
 
 _SHARES = {"depth": 0.5, "width": 0.3, "skips": 0.2}
-
-
-class _Page(HTMLParser):
-    """Tags with their attributes, and the text of all of them."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +32,8 @@ def report(folder: Path) -> Report:
 
 
 @pytest.fixture(scope="module")
-def page(report: Report) -> _Page:
-    return _Page(report.page.read_text())
+def page(report: Report) -> Page:
+    return Page(report.page.read_text())
 
 
 def test_all_files_are_there(folder: Path, report: Report) -> None:
@@ -87,7 +66,7 @@ def test_the_text_fits_a_terminal_and_says_how_many_trials_are_left_out(report: 
     assert len(pd.read_csv(report.tables[2])) == 14
 
 
-def test_the_page_needs_nothing_beside_it(page: _Page) -> None:
+def test_the_page_needs_nothing_beside_it(page: Page) -> None:
     for tag, attributes in page.tags:
         assert tag not in {"script", "link", "iframe", "object"}
         if source := attributes.get("src"):
@@ -99,7 +78,7 @@ def test_the_page_needs_nothing_beside_it(page: _Page) -> None:
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
 
 
-def test_the_page_holds_answer_space_rules_and_provenance(page: _Page, report: Report) -> None:
+def test_the_page_holds_answer_space_rules_and_provenance(page: Page, report: Report) -> None:
     for part in (
         *report.verdict,
         "What this does not show",
@@ -136,7 +115,7 @@ def test_markup_in_a_record_is_inert(tmp_path: Path) -> None:
     text = build_search(tmp_path).page.read_text()
     assert "&lt;script&gt;alert" in text
     assert attack not in text
-    assert "script" not in {tag for tag, _ in _Page(text).tags}
+    assert "script" not in {tag for tag, _ in Page(text).tags}
 
 
 def test_an_unfinished_search_says_so_loudly_everywhere(tmp_path: Path) -> None:

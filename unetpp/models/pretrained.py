@@ -23,11 +23,12 @@ from typing import Any, ClassVar
 
 import timm
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from unetpp.description_file import not_known, read_description
 from unetpp.errors import UserError
 from unetpp.models.unetpp import UNetPlusPlus
 from unetpp.provenance import package_versions
@@ -37,7 +38,6 @@ from unetpp.spec import GridSpec
 _WEIGHTS, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 # Raised when a reader of the old format would take a new folder for something else.
 _FORMAT = 1
-_MOST_CONFIG_BYTES = 2**20
 _SHOWN = 3
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _FLOATS = {"F16", "BF16", "F32", "F64"}
@@ -218,29 +218,11 @@ def _folder(folder_or_repo: Path | str, revision: str | None, token: str | None)
 def _read_config(path: Path) -> _Config:
     if not path.is_file():
         raise UserError(f"a saved network has its description in {path}, but there is no such file")
-    with path.open("rb") as stream:
-        text = stream.read(_MOST_CONFIG_BYTES + 1)
-    if len(text) > _MOST_CONFIG_BYTES:
-        raise UserError(
-            f"a description takes at most {_MOST_CONFIG_BYTES} bytes, but {path} is larger; "
-            "it is not one that save_pretrained wrote"
-        )
-    try:
-        config = _CONFIG_JSON.validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise UserError(
-            f"{path} must be a description that save_pretrained wrote, but {place}: "
-            f"{first['msg']}; this is version {package_versions()['unetpp']} of unetpp"
-        ) from error
+    config, text = read_description(path, _CONFIG_JSON, writer="save_pretrained")
     strangers = _strangers(json.loads(text), json.loads(_CONFIG_JSON.dump_json(config)))
     if strangers or config.format != _FORMAT:
         what = f"the field {strangers[0]}" if strangers else f"the format {config.format}"
-        raise UserError(
-            f"{path} was written by unetpp {config.unetpp_version} and has {what}, which version "
-            f"{package_versions()['unetpp']} does not know; install the other one"
-        )
+        raise not_known(path, config.unetpp_version, what)
     return config
 
 
