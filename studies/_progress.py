@@ -8,7 +8,15 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+)
 from rich.text import Text
 
 from studies._terminal import inert
@@ -42,7 +50,8 @@ class Reporter:
             SpinnerColumn(),
             TextColumn(what, markup=False),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            # How many there are is not known at the first look.
+            MofNCompleteColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
             task = progress.add_task(what, total=None)
@@ -112,11 +121,15 @@ class Tally:
         self._epochs_done: dict[_Run, int] = {}
         self._losses: dict[_Run, float] = {}
         self._reused = 0.0
-        self._begin = time.monotonic()
+        self._begin: float | None = None
 
     def add(self, event: FoldProgress) -> None:
         """Take note of an event."""
         key = (event.arm, event.fold, event.seed)
+        if event.trained and self._begin is None:
+            # Before its fold was begun, perhaps no worker was there.
+            spent = 0.0 if event.log is None else event.log.epoch * event.log.seconds
+            self._begin = time.monotonic() - spent
         if event.log is None:
             known = self._epochs_done.get(key) == self._epochs
             self._epochs_done[key] = self._epochs
@@ -134,7 +147,7 @@ class Tally:
     def eta(self) -> str:
         """Time to go, as 3:25 or 1:02:10; "-" until it can be told."""
         trained = self._done - self._reused
-        if trained <= 0:
+        if trained <= 0 or self._begin is None:
             return "-" if self._done < self._total else "0:00"
         left = (self._total - self._done) * (time.monotonic() - self._begin) / trained
         minutes, seconds = divmod(round(left), 60)

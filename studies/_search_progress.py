@@ -42,12 +42,16 @@ class SearchTally:
         self._trials = {trial.number: trial for trial in trials}
         self._counted_before = num_counted(t for t in trials if t.state != "running")
         self._num_workers = num_workers
-        self._begin = time.monotonic()
+        self._begin: float | None = None
         self._at: dict[int, str] = {}
 
     def add(self, event: TrialProgress) -> None:
         """Take note of an event."""
         trial = event.trial
+        if self._begin is None:
+            # Before its fold was begun, perhaps no worker was there.
+            spent = 0.0 if event.log is None else event.log.epoch * event.log.seconds
+            self._begin = time.monotonic() - spent
         self._trials[trial.number] = trial
         num_folds = self.manifest.folds["num_folds"]
         place = f"trial {trial.number} {describe(trial)} fold {trial.folds_done + 1}/{num_folds}"
@@ -73,7 +77,7 @@ class SearchTally:
         done = num_counted(t for t in self._trials.values() if t.state != "running")
         done -= self._counted_before
         left = self.manifest.budget - self._counted_before - done
-        if done < 1:
+        if done < 1 or self._begin is None:
             return "-"
         minutes, seconds = divmod(round(left * (time.monotonic() - self._begin) / done), 60)
         hours, minutes = divmod(minutes, 60)

@@ -28,9 +28,9 @@ def tally() -> Tally:
     )
 
 
-def epoch(arm: str, fold: int, number: int) -> FoldProgress:
+def epoch(arm: str, fold: int, number: int, *, seconds: float = 1.0) -> FoldProgress:
     log = EpochLog(
-        epoch=number, train_loss=0.5, held_out_loss=None, held_out_dice=None, seconds=1.0
+        epoch=number, train_loss=0.5, held_out_loss=None, held_out_dice=None, seconds=seconds
     )
     return FoldProgress(arm=arm, fold=fold, log=log)
 
@@ -46,6 +46,30 @@ def test_share_and_eta_weigh_arms_by_cost(clock):
     done.add(epoch("b", 1, 2))
     assert done.share == pytest.approx(1.6 / 8)
     assert done.eta == "1:00"
+
+
+def test_the_wait_for_the_first_worker_does_not_count(clock):
+    done = tally()
+    clock[0] += 3600
+    assert done.eta == "-"
+    done.add(epoch("a", 0, 5, seconds=2.0))
+    assert done.share == pytest.approx(1 / 16)
+    assert done.eta == "2:30", "ten seconds are a sixteenth"
+
+
+def test_a_terminal_counts_before_it_knows_of_how_many():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    with Reporter(console).counting("reading") as on_case:
+        on_case(3, 12)
+    assert "3/12" in out.getvalue()
+
+
+def test_without_a_terminal_nothing_is_counted():
+    out = io.StringIO()
+    with Reporter(Console(file=out, force_terminal=False, width=80)).counting("reading") as count:
+        count(3, 12)
+    assert out.getvalue() == ""
 
 
 def test_recorded_folds_count_as_done_but_not_as_speed(clock):
@@ -70,7 +94,7 @@ def test_a_recorded_fold_that_is_told_twice_counts_once(clock):
 def test_hours_are_told(clock):
     done = tally()
     clock[0] += 3600
-    done.add(epoch("a", 0, 10))
+    done.add(epoch("a", 0, 10, seconds=360))
     assert done.eta == "7:00:00"
 
 
@@ -117,10 +141,9 @@ def test_the_longest_line_of_a_real_study_fits_80_columns(clock):
     done = Tally(
         "nested_vs_plain", labels={"b": "wide U-Net"}, weights={"b": 1.0}, num_folds=5, epochs=25
     )
-    clock[0] += 360
     console = Console(file=out, force_terminal=True, width=80, color_system=None)
     with Reporter(console).training(done) as on_progress:
-        on_progress(epoch("b", 4, 10))
+        on_progress(epoch("b", 4, 10, seconds=36))
     lines = [x for x in out.getvalue().replace("\r", "\n").splitlines() if "epoch 10/25" in x]
     assert lines
     assert "ETA 1:09:00" in lines[-1]
