@@ -4,11 +4,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says how busy the machine is.
-settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("any machine")
+# How long an example takes says how busy the machine is. The same examples every day: who changes
+# one thing is not stopped by an example for another. New ones: --hypothesis-profile explore.
+_anywhere = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", _anywhere)
+settings.register_profile("every day", _anywhere, derandomize=True)
+settings.load_profile("every day")
 
 
 @pytest.fixture(autouse=True)
