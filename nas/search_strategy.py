@@ -17,7 +17,7 @@ from optuna.samplers import (
 )
 from optuna.trial import TrialState
 
-from unetpp.database import check_url, server_options
+from unetpp.database import check_url, engine_options
 from unetpp.errors import UserError
 
 _ARM = "arm"
@@ -100,9 +100,7 @@ _ENOUGH = 20
 
 def open_storage(url: str) -> optuna.storages.BaseStorage:
     """Optuna's tables in the database of a store."""
-    if not url.startswith("postgresql"):
-        return optuna.storages.get_storage(url)
-    options = server_options(check_url(url))
+    options = engine_options(check_url(url))
     return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=options))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer, make_server
 
-from unetpp.database import check_url, server_options
+from unetpp.database import check_url, engine_options
 from unetpp.errors import UserError
 from unetpp.store import RecordStore
 
@@ -78,6 +78,4 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     """Optuna's tables in the database of the records, opened as the records are."""
     import optuna
 
-    # A SQLite file has no connection that could be cut, and Optuna's own settings for threads.
-    options = {} if url.startswith("sqlite") else server_options(check_url(url))
-    return optuna.storages.RDBStorage(url, engine_kwargs=options)
+    return optuna.storages.RDBStorage(url, engine_kwargs=engine_options(check_url(url)))

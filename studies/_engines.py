@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Self
 
 from nas.engines import Engine, Placement
+from studies._progress import Reporter
 from studies._ray_workers import ray_placement
 from studies._slurm_workers import slurm_placement
 from studies._study import Setting
@@ -35,6 +36,17 @@ def engine_of(setting: Setting, study: str) -> Iterator[Engine]:
     else:
         with _Lasting(_placement(setting, study)) as lasting:
             yield Engine(num_workers=placing.num_workers, elsewhere=lasting)
+
+
+def say_who_works(engine: Engine, study: str, url: str, reporter: Reporter) -> None:
+    """Where nothing is to be seen before somebody else begins."""
+    if engine.num_workers == 0:
+        reporter.say(
+            f"{study}  waits for workers; start any number, on any machine:\n"
+            f"  unetpp worker --study {study} --store '{url}'"
+        )
+    elif engine.elsewhere is not None:
+        reporter.say(f"{study}  places {engine.num_workers} workers, which need a while to begin")
 
 
 def _placement(setting: Setting, study: str) -> Placement:

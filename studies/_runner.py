@@ -8,7 +8,7 @@ from nas.performance_estimation import mean_dice
 from nas.search_strategy import note_arms
 from nas.stopping import Stop, stopping_at_sigterm
 from nas.workers import FoldProgress
-from studies._engines import engine_of
+from studies._engines import engine_of, say_who_works
 from studies._evidence import take_evidence
 from studies._folder import alone_in, driving, invocation_of, now
 from studies._prepare import Prepared, keep_promise, open_store, prepare
@@ -66,11 +66,8 @@ def train_arms(
         tally.add(FoldProgress(arm=t.arm, fold=t.fold, seed=t.seed, log=None, trained=False))
     if done:
         reporter.say(f"{ready.study.name}  {len(done)} of {len(tasks)} runs are recorded already")
-    if engine.num_workers == 0 and len(done) < len(tasks):
-        reporter.say(
-            f"{ready.study.name}  waits for workers; start any number, on any machine:\n"
-            f"  unetpp worker --study {ready.study.name} --store '{store.url}'"
-        )
+    if len(done) < len(tasks):
+        say_who_works(engine, ready.study.name, store.url, reporter)
     with reporter.training(tally) as on_progress:
         run_all(tasks, store, engine=engine, on_progress=on_progress, stop=stop)
     scores = {

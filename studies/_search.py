@@ -12,7 +12,7 @@ from nas.engines import Engine, run_all
 from nas.stopping import Stop, stopping_at_sigterm
 from nas.trial_workers import open_proposals, run_trials
 from nas.workers import FoldProgress, FoldTask
-from studies._engines import engine_of
+from studies._engines import engine_of, say_who_works
 from studies._folder import alone_in, driving, invocation_of, now
 from studies._prepare import open_store
 from studies._progress import Reporter, Tally
@@ -74,11 +74,7 @@ def _search(
     start = store.begin_invocation(SEARCH, invocation_of(ready.bench.device))
     proposals = open_proposals(ready.work, store)
     tally = SearchTally(manifest, proposals.trials(), workers)
-    if engine.num_workers == 0:
-        reporter.say(
-            "search waits for workers; start any number, on any machine:\n"
-            f"  unetpp worker --study {SEARCH} --store '{store.url}'"
-        )
+    say_who_works(engine, SEARCH, store.url, reporter)
     with watching(console, tally) as on_trial:
         run_trials(ready.work, store, engine=engine, on_trial=on_trial, stop=stop)
     trials = proposals.trials()

@@ -236,7 +236,7 @@ def resume(
     ray_address: RayAddress = None,
 ) -> None:
     """Go on with a search that was interrupted, or give it a larger budget."""
-    from studies._search_folder import artifacts_again, options_of, placing_again
+    from studies._search_folder import artifacts_again, cache_again, options_of, placing_again
 
     kept = options_of(folder, store)
     _run(
@@ -246,6 +246,7 @@ def resume(
             # Never those that were kept: whoever made the folder would choose the server.
             store=store,
             artifacts=artifacts_again(kept.artifacts, artifacts),
+            cache=cache_again(kept.cache),
             placing=placing_again(kept.placing, ray_address),
             budget=kept.budget if budget is None else budget,
             workers=kept.workers if workers is None else workers,

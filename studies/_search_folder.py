@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import warnings
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from studies._search_options import SearchOptions
 from studies._search_progress import SearchTally
 from studies._study import Placing
 from unetpp.artifacts import ArtifactLostError, Artifacts
+from unetpp.data.cache import is_cache
 from unetpp.errors import UserError
 from unetpp.models.export import export_onnx
 from unetpp.records import RunKey, RunRecord
@@ -70,6 +72,18 @@ def artifacts_again(kept: str | None, named: str | None) -> str | None:
             f"begun with {kept}; if you know that one, add --artifacts {kept}"
         )
     return named
+
+
+def cache_again(kept: str | None) -> str | None:
+    """The folder of decoded images with which a search goes on; None is this user's own."""
+    if kept is None or is_cache(Path(kept)):
+        return kept
+    # Whoever made the folder could have named any, and files would be written there.
+    warnings.warn(
+        f"no images have been decoded into {kept}; they go to this user's own cache instead",
+        stacklevel=2,
+    )
+    return None
 
 
 def status_text(folder: Path, store: str | None = None) -> str:
@@ -138,6 +152,11 @@ def export_winner(
             f"the winner goes into a new folder, but {out} holds something else; give another --out"
         )
     partial = out.with_name(f".{out.name}.part")
+    link = next((place for place in (out, partial) if place.is_symlink()), None)
+    if link is not None:
+        raise UserError(
+            f"the winner goes into a folder, but {link} is a link; remove it, or give another --out"
+        )
     shutil.rmtree(partial, ignore_errors=True)
     _copy_network(
         Artifacts(artifacts or f"{folder}"), _record(folder, key, store), partial, onnx=onnx

@@ -25,7 +25,6 @@ from studies._prepare import dataset_facts, fold_facts, prepare_bench
 from studies._progress import Reporter
 from studies._search_options import SearchOptions, check_objectives, setting_of
 from studies._study import Frame, Setting
-from unetpp.artifacts import Artifacts
 from unetpp.errors import UserError
 from unetpp.models.encoders import describe_encoder
 from unetpp.run import NUMBERS_VERSION, Bench
@@ -208,16 +207,9 @@ def manifest_of(ready: PreparedSearch, reference: Mapping[str, float]) -> Search
         else None,
         evaluation="held-out" if tested else "none",
         tests=(rerun_of(tested[0].folds, tuple(b.seed for b in tested)),) if tested else (),
-        options=_found_anywhere(options).to_json(),
+        options=options.to_json(),
         machine=_timing_machine(ready),
     )
-
-
-def _found_anywhere(options: SearchOptions) -> SearchOptions:
-    """With an absolute place of artifacts, as those of data and of the search's folder are."""
-    if options.artifacts is None:
-        return options
-    return replace(options, artifacts=Artifacts(options.artifacts).absolute.url)
 
 
 def _timing_machine(ready: PreparedSearch) -> str:

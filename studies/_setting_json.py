@@ -7,7 +7,6 @@ from dataclasses import replace
 from pydantic import TypeAdapter, ValidationError
 
 from studies._study import Setting
-from unetpp.artifacts import Artifacts
 from unetpp.data.loading import DataOptions
 from unetpp.data.split_plan import Scheme
 from unetpp.errors import UserError
@@ -25,8 +24,7 @@ def setting_to_json(setting: Setting) -> str:
     if data is not None:
         cache = None if data.cache is None else data.cache.resolve()
         data = replace(data, folder=data.folder.resolve(), cache=cache)
-    artifacts = None if setting.artifacts is None else Artifacts(setting.artifacts).absolute.url
-    whole = replace(setting, data=data, out=setting.out.resolve(), artifacts=artifacts)
+    whole = replace(setting, data=data, out=setting.out.resolve())
     return _SETTING_JSON.dump_json(whole).decode()
 
 

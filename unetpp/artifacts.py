@@ -99,12 +99,6 @@ class Artifacts:
         place = _place(self.url)
         return place.root if isinstance(place, FolderPlace) else None
 
-    @property
-    def absolute(self) -> Artifacts:
-        """The same place, named so that it is found from any working directory."""
-        folder = self.folder
-        return self if folder is None else Artifacts(f"{folder.absolute()}")
-
     def make_folder(self) -> None:
         """Make the folder, where the place is one: workers know by it that they share the place."""
         folder = self.folder

@@ -31,7 +31,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.schema import CreateTable
 
 from unetpp.errors import PlaceError, UserError
-from unetpp.foreign_sqlite import guard
+from unetpp.foreign_sqlite import GuardedConnection, guard
 
 # How long a process waits for another one that writes, or for a server that is away, in seconds.
 PATIENCE_S = 60.0
@@ -112,7 +112,7 @@ def open_engine(url: str) -> sa.Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     try:
-        return sa.create_engine(parsed, **server_options(parsed))
+        return sa.create_engine(parsed, **engine_options(parsed))
     except ModuleNotFoundError:
         raise UserError(
             "a store in PostgreSQL needs psycopg, which is not installed; "
@@ -120,8 +120,13 @@ def open_engine(url: str) -> sa.Engine:
         ) from None
 
 
-def server_options(url: sa.URL) -> dict[str, Any]:
-    """What `create_engine` is told of a PostgreSQL; what the URL says itself goes before."""
+def engine_options(url: sa.URL) -> dict[str, Any]:
+    """What a library that makes an engine itself tells `create_engine`.
+
+    What the URL of a PostgreSQL says itself goes before.
+    """
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"factory": GuardedConnection}}
     signs = {name: value for name, value in _SIGNS_OF_LIFE.items() if name not in url.query}
     # A pooler in front may give each transaction another connection, without what was prepared.
     return {**_POOL, "connect_args": {**signs, "prepare_threshold": None}}

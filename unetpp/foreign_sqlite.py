@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from unetpp.errors import UserError
 
@@ -64,6 +65,18 @@ def guard(connection: sqlite3.Connection) -> None:
             f"a store must hold tables and indexes alone, but {file} has the {found[0][0]}, which "
             "could run by itself; see where the file comes from"
         )
+
+
+class GuardedConnection(sqlite3.Connection):
+    """A connection for a library that opens the file itself; see `guard`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        try:
+            guard(self)
+        except UserError:
+            self.close()
+            raise
 
 
 def _guard_journal(file: str) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 from make_study import make_study
 
+from nas.search_strategy import open_storage
 from reports.overlay_file import overlays_name, read_overlays, write_overlays
 from reports.records import load_study
 from reports.search_records import holds_search
+from studies._dashboard import _storage
 from studies._folder import without_password
 from unetpp.claims import Claims
 from unetpp.errors import UserError
@@ -127,6 +129,15 @@ def test_nothing_is_written_through_a_log_that_is_a_link(
     with pytest.raises(UserError, match="cannot be opened"):
         load_study(folder)
     assert other.read_text() == "precious"
+
+
+def test_optuna_opens_it_with_the_same_care(folder: Path) -> None:
+    _hostile(folder, "create trigger t after insert on invocations begin delete from runs; end")
+    url = RecordStore.url_of_folder(folder)
+    with pytest.raises(UserError, match="has the trigger t"):
+        open_storage(url)
+    with pytest.raises(UserError, match="has the trigger t"):
+        _storage(url)
 
 
 def test_value_without_a_bound_is_not_read(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from make_search import make_search
 
 from studies._options import placing_of
-from studies._search_folder import artifacts_again, placing_again, resume_command
+from studies._search_folder import artifacts_again, cache_again, placing_again, resume_command
 from studies._study import Placing
 from unetpp.errors import UserError
 
@@ -92,6 +92,14 @@ def test_a_search_does_not_choose_where_its_networks_go_on() -> None:
         artifacts_again("s3://theirs/x", None)
     assert artifacts_again("s3://theirs/x", "s3://mine/x") == "s3://mine/x"
     assert artifacts_again(None, None) is None
+
+
+def test_a_search_does_not_choose_a_folder_to_write_to(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="they go to this user's own cache instead"):
+        assert cache_again(f"{tmp_path}") is None
+    assert cache_again(None) is None
+    (tmp_path / "files.sqlite").touch()
+    assert cache_again(f"{tmp_path}") == f"{tmp_path}"
 
 
 def test_what_must_be_said_again_is_in_the_hint() -> None:

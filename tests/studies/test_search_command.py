@@ -190,6 +190,11 @@ def test_the_winner_is_exported_as_a_model_that_predicts(searched, tmp_path):
     assert (tmp_path / "winner" / "model.onnx").stat().st_size > 1000
     with pytest.raises(UserError, match="goes into a new folder"):
         run("search", "export", "winner", folder, "--out", folder)
+    for name in ("there", ".there.part"):
+        (tmp_path / name).symlink_to(tmp_path / "winner")
+        with pytest.raises(UserError, match=f"{name} is a link; remove it, or give another --out"):
+            run("search", "export", "winner", folder, "--out", tmp_path / "there")
+        (tmp_path / name).unlink()
 
 
 def test_the_winner_is_exported_from_a_bucket_and_not_when_its_network_is_lost(searched, tmp_path):

@@ -151,14 +151,6 @@ def test_artifacts_and_slots_go_to_other_processes(place):
         assert pickle.loads(pickle.dumps(thing)) == thing
 
 
-def test_a_relative_folder_is_the_same_place_from_everywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    place = Artifacts("a/b").absolute
-    assert place == Artifacts(f"{tmp_path / 'a' / 'b'}")
-    bucket = Artifacts("s3://bucket/a")
-    assert bucket.absolute == bucket
-
-
 def test_a_folder_is_made_before_anything_is_put_there(tmp_path):
     place = Artifacts(f"{tmp_path / 'a' / 'b'}")
     for _ in range(2):

@@ -42,6 +42,8 @@ from unetpp.errors import UserError
 # Raised whenever the same files would yield other bytes.
 _FORMAT = 1
 _NUM_THREADS = 2
+# Of the hashes of the files that were read, in the folder.
+_HASHES = "files.sqlite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,6 +66,11 @@ class Decoded:
 def default_cache() -> Path:
     """The folder of the user's caches that this system has for the program."""
     return user_cache_path("unetpp")
+
+
+def is_cache(folder: Path) -> bool:
+    """Whether images have been decoded into the folder."""
+    return (folder / _HASHES).is_file()
 
 
 def decode_listing(
@@ -133,7 +140,7 @@ def _key(listing: Listing, size: tuple[int, ...] | None, cache: Path) -> tuple[s
     head = [_FORMAT, asdict(listing.labels), listing.mask_rule, listing.spatial_dims, size]
     digest.update(json.dumps(head).encode())
     unreadable = False
-    with FileHashes(cache / "files.sqlite") as hashes:
+    with FileHashes(cache / _HASHES) as hashes:
         for case in listing.cases:
             try:
                 digest.update(json.dumps(hashes.identity(case)).encode())
