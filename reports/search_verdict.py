@@ -136,7 +136,12 @@ def _worth(search: SearchRecords, winner: TrialRecord) -> list[str]:
         f"The score that chose the winner lies {_above(gap.mean)} its unbiased score{_range(gap)}"
     )
     if math.isnan(gap.low):
-        return [f"{start}: this gap is what being chosen adds, and the chance of which cases."]
+        why = (
+            "this gap is what being chosen adds, and the chance of which cases"
+            if gap.mean > 0
+            else "being chosen adds to a score, so the cases set aside are easier, by chance or not"
+        )
+        return [f"{start}: {why}."]
     zero = gap.low <= 0 <= gap.high
     told = (
         "the gap cannot be told from zero"

@@ -17,6 +17,7 @@ from rich.progress import (
     Task,
     TextColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from studies._terminal import inert
@@ -74,7 +75,7 @@ class Reporter:
     @contextmanager
     def _live(self, tally: Tally) -> Iterator[Callable[[Tally, FoldProgress], None]]:
         columns = (
-            TextColumn("{task.description}", markup=False),
+            _What(),
             BarColumn(bar_width=8),
             _Eta(tally),
         )
@@ -183,9 +184,20 @@ class Tally:
         )
 
 
+class _What(ProgressColumn):
+    """The description, cut short where the terminal is too narrow for all columns."""
+
+    def __init__(self) -> None:
+        # A column that may not wrap takes from the others; its text does not wrap.
+        super().__init__(table_column=Column(no_wrap=False))
+
+    def render(self, task: Task) -> Text:
+        return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+
 class _Eta(ProgressColumn):
     def __init__(self, tally: Tally) -> None:
-        super().__init__()
+        super().__init__(table_column=Column(no_wrap=True))
         self._tally = tally
 
     def render(self, task: Task) -> Text:  # noqa: ARG002 - the column's signature

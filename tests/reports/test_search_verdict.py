@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from make_search import BASELINE, WINNER, make_search, make_search_manifest
 from reports.search_records import load_search
 from reports.search_tables import set_aside_difference, winner_lead
 from reports.search_verdict import search_verdict
+from reports.statistics import Bootstrapped
 from unetpp.searches import SearchLedger, SearchManifest, SearchResult
 from unetpp.store import RecordStore
 
@@ -126,3 +128,21 @@ def test_several_objectives_leave_several_trials(tmp_path: Path) -> None:
 def test_one_objective_speaks_of_no_front(tmp_path: Path) -> None:
     make_search(tmp_path, manifest=make_search_manifest(costs=(), reference={}))
     assert "at once" not in _said(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mean", "gap", "why"),
+    [
+        (0.2, "0.200 above", "this gap is what being chosen adds"),
+        (-0.2, "0.200 below", "being chosen adds to a score, so the cases set aside are easier"),
+    ],
+)
+def test_a_gap_without_an_interval_is_explained_by_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mean: float, gap: str, why: str
+) -> None:
+    make_search(tmp_path)
+    found = Bootstrapped(mean=mean, low=math.nan, high=math.nan, num_groups=2)
+    monkeypatch.setattr("reports.search_verdict.selection_gap", lambda _: found)
+    said = _said(tmp_path)
+    assert f"lies {gap} its unbiased score (no interval: the cases are of 2 groups" in said
+    assert why in said

@@ -112,6 +112,20 @@ def test_without_a_terminal_a_fold_is_one_line_of_plain_text():
     assert "\x1b" not in out.getvalue()
 
 
+def test_a_name_that_is_too_long_gives_way_and_the_line_stays_one():
+    out = io.StringIO()
+    done = Tally(
+        "fresh folds 1/1", labels={"a": "L2 mixed, width 1, residual, bilinear, concatenated"},
+        weights={"a": 1.0}, num_folds=3, epochs=10,
+    )  # fmt: skip
+    console = Console(file=out, force_terminal=True, width=80, color_system=None)
+    with Reporter(console).training(done) as on_progress:
+        on_progress(epoch("a", 0, 10))
+    lines = [x for x in out.getvalue().replace("\r", "\n").splitlines() if "fresh" in x]
+    assert lines[-1].endswith("ETA 0:20")
+    assert "L2 mixed, width 1, residual, bilinear" in lines[-1]
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_worker_that_died_is_told_and_is_no_progress(is_terminal):
     out, done = io.StringIO(), tally()
