@@ -147,16 +147,8 @@ def export_winner(
         )
     trial = next(t for t in trials if t.number == winner)
     key, said = _weights_of(trial, manifest)
-    if out.exists() and not (out / "data.json").is_file():
-        raise UserError(
-            f"the winner goes into a new folder, but {out} holds something else; give another --out"
-        )
     partial = out.with_name(f".{out.name}.part")
-    link = next((place for place in (out, partial) if place.is_symlink()), None)
-    if link is not None:
-        raise UserError(
-            f"the winner goes into a folder, but {link} is a link; remove it, or give another --out"
-        )
+    _check_free(out, partial)
     shutil.rmtree(partial, ignore_errors=True)
     _copy_network(
         Artifacts(artifacts or f"{folder}"), _record(folder, key, store), partial, onnx=onnx
@@ -169,6 +161,19 @@ def export_winner(
         f"{out}: trial {winner} ({describe(trial)}, depth {depth}), {said}"
         f"{'; also as model.onnx' if onnx else ''}"
     )
+
+
+def _check_free(out: Path, partial: Path) -> None:
+    for place in (out, partial):
+        if place.is_symlink():
+            raise UserError(
+                f"the winner goes into a folder, but {place} is a link; remove it, or give another "
+                "--out"
+            )
+    if out.exists() and not (out / "data.json").is_file():
+        raise UserError(
+            f"the winner goes into a new folder, but {out} holds something else; give another --out"
+        )
 
 
 def _record(folder: Path, key: RunKey, store: str | None) -> RunRecord:

@@ -146,15 +146,35 @@ def _trained_and_stored(
         return known
     scores = score_cases(model, trained.held_out, threshold=bench.recipe.threshold)
     weights = _put(bench, key, trained)
-    record = RunRecord(
+    seconds = time.perf_counter() - begin + trained.seconds_before
+    record = _record(bench, spec, key, trained, weights, seconds=seconds, started_at=started_at)
+    store.add_run(record, scores, trained.traces)
+    known = _stored(store, key)
+    if known.network != record.network:
+        # Another process was faster and came out otherwise: no record names these weights.
+        bench.artifacts.remove_network(weights.name)
+    return known
+
+
+def _record(
+    bench: Bench,
+    spec: GridSpec,
+    key: RunKey,
+    trained: _Trained,
+    weights: Sum,
+    *,
+    seconds: float,
+    started_at: str,
+) -> RunRecord:
+    return RunRecord(
         key=key,
         spec=spec.to_json(),
         recipe=bench.recipe.to_json(),
-        primary_output=primary_output(model),
-        num_parameters=count_trainable(model),
-        macs=count_macs(model, in_channels=spec.in_channels, shape=bench.shape),
-        seconds=time.perf_counter() - begin + trained.seconds_before,
-        curve=curve,
+        primary_output=primary_output(trained.model),
+        num_parameters=count_trainable(trained.model),
+        macs=count_macs(trained.model, in_channels=spec.in_channels, shape=bench.shape),
+        seconds=seconds,
+        curve=trained.curve,
         machine=asdict(machine_of(bench.device)),
         versions=provenance.package_versions(),
         revision=bench.revision,
@@ -164,12 +184,6 @@ def _trained_and_stored(
         weights=weights.name,
         weights_sha256=weights.sha256,
     )
-    store.add_run(record, scores, trained.traces)
-    known = _stored(store, key)
-    if known.network != record.network:
-        # Another process was faster and came out otherwise: no record names these weights.
-        bench.artifacts.remove_network(weights.name)
-    return known
 
 
 def checkpoint_of(bench: Bench, spec: GridSpec, fold: int) -> Slot:
