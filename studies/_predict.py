@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -175,10 +176,10 @@ def _write_table(path: Path, rows: Sequence[tuple[object, ...]]) -> None:
 def _text(out: Path, chosen: Chosen, targets: Sequence[Target], num_cases: int) -> str:
     num_files = sum(len(target.files(chosen.fed_as.labels)) for target in targets)
     lines = [
-        f"Predicted {counted(num_cases, 'case')} with {chosen.text}.",
+        textwrap.fill(f"Predicted {counted(num_cases, 'case')} with {chosen.text}.", 80),
         f"Masks: {out} ({counted(num_files, 'file')})",
         f"Table: {out / TABLE}",
     ]
     if chosen.trained_on is not None:
-        lines.insert(1, f"Of the study's own cases: {chosen.trained_on}.")
+        lines.insert(1, textwrap.fill(f"Of the study's own cases: {chosen.trained_on}.", 80))
     return "\n".join(lines)

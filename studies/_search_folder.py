@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import textwrap
 import warnings
 from contextlib import closing
 from dataclasses import replace
@@ -107,13 +108,16 @@ def status_text(folder: Path, store: str | None = None) -> str:
     if winner is None:
         # Whether the command lives cannot be told from another machine before a lease is over.
         lines.append("No winner yet. If the command has ended, go on with")
-        lines.append(f"  {resume_command(folder, store=store)}")
+        last = f"  {resume_command(folder, store=store)}"
     else:
         named = next(t for t in trials if t.number == winner)
-        lines.append(
-            f"Winner: trial {winner}, {describe(named)}. Report: {folder}/report/index.html"
-        )
-    return "\n".join(lines)
+        lines.append(f"Winner: trial {winner}, {describe(named)}")
+        last = f"Report: {folder}/report/index.html"
+    wrapped = [
+        textwrap.fill(line, 80, subsequent_indent=" " * 8, break_on_hyphens=False) for line in lines
+    ]
+    # What is copied stays whole.
+    return "\n".join([*wrapped, last])
 
 
 def export_winner(

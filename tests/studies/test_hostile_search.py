@@ -81,6 +81,18 @@ def test_names_of_a_search_do_not_reach_the_terminal_as_they_are(unetpp, tmp_pat
     assert "a<U+001B>[2J" in out
 
 
+def test_a_long_name_goes_on_below_itself(unetpp, tmp_path) -> None:
+    make_search(tmp_path)
+    name = "L4 mixed, width 32, residual, bilinear, squeeze and excitation, deep supervision"
+    statement = f"update search_trials set record = json_set(record, '$.label', '{name}')"
+    code, out, _ = unetpp("search", "status", _changed(tmp_path, statement))
+    assert code == 0
+    *rows, report = out.splitlines()
+    assert report == f"Report: {tmp_path / 'report/index.html'}"
+    assert max(map(len, rows)) <= 80
+    assert name in " ".join(out.split())
+
+
 def test_a_search_does_not_choose_the_cluster_in_which_it_goes_on() -> None:
     kept = Placing(engine="ray", num_workers=3, address="elsewhere:6379")
     with pytest.raises(UserError, match="if you know that one, add --ray-address elsewhere:6379"):
