@@ -123,7 +123,7 @@ def _work_on_study(
     tasks = tasks_of(ready)
     count = len(store.recorded([task.id for task in tasks]))
     reporter.say(f"{name}  works along; {count} of {len(tasks)} runs are recorded")
-    _work_off(name, tasks, store, reporter, stop)
+    _work_off(f"{name}  ", tasks, store, reporter, stop)
     reporter.say(f"{name}  all {len(tasks)} runs are recorded; this worker ends")
 
 
@@ -161,7 +161,7 @@ def _work_on_search(call: WorkerCall, store: RecordStore, reporter: Reporter, st
         store,
         kept,
         trials,
-        lambda what, tasks: _work_off(f"search {what}", tasks, store, reporter, stop),
+        lambda what, tasks: _work_off(f"search {what}  trial ", tasks, store, reporter, stop),
     )
     reporter.say("search  all is recorded; this worker ends")
 
@@ -210,24 +210,24 @@ def _here(setting: Setting, call: WorkerCall) -> Setting:
 
 
 def _work_off(
-    what: str, tasks: Sequence[FoldTask], store: RecordStore, reporter: Reporter, stop: Stop
+    start: str, tasks: Sequence[FoldTask], store: RecordStore, reporter: Reporter, stop: Stop
 ) -> None:
     refuse_failures(
-        tasks, work_off(tasks, store, on_progress=_teller(what, tasks, store, reporter), stop=stop)
+        tasks, work_off(tasks, store, on_progress=_teller(start, tasks, store, reporter), stop=stop)
     )
 
 
 def _teller(
-    what: str, tasks: Sequence[FoldTask], store: RecordStore, reporter: Reporter
+    start: str, tasks: Sequence[FoldTask], store: RecordStore, reporter: Reporter
 ) -> Callable[[FoldProgress], None]:
-    """One line for each fold that was trained here."""
+    """One line for each fold that was trained here; `start` goes before the arm."""
     ids = [task.id for task in tasks]
 
     def tell(event: FoldProgress) -> None:
         if event.log is None and event.trained:
             # Asked, as what others recorded meanwhile is told later, or not at all.
             reporter.say(
-                f"{what}  {event.arm}  fold {event.fold + 1}  seed {event.seed}  trained; "
+                f"{start}{event.arm}  fold {event.fold + 1}  seed {event.seed}  trained; "
                 f"{len(store.recorded(ids))} of {len(ids)} runs are recorded"
             )
 
