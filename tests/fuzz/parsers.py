@@ -24,7 +24,7 @@ from make_study import make_study
 from PIL import Image
 from pydantic import ValidationError
 
-from nas.score_table import ScoreTable
+from nas.score_table import ABOUT, COLUMNS, KIND, ScoreTable
 from nas.search_space import SearchSpace
 from nas.space_presets import PRESETS as SPACES
 from nas.space_presets import find_space
@@ -343,18 +343,32 @@ def _read_store(content: bytes, folder: Path) -> object:
     return load_study(folder)
 
 
-def _score_about() -> list[bytes]:
-    about = {"kind": "score table of unetpp", "num_folds": 2, "rows": {"networks.csv": 1}}
-    return [json.dumps(about).encode()]
+@cache
+def _score_table() -> Mapping[str, bytes]:
+    """Unpacked: one network, two folds of two cases each."""
+    rows = {
+        "networks.csv": ["unet-L1-w4,plain,1,4,02bb8d8b491c,1781,8626176"],
+        "runs.csv": [f"unet-L1-w4,{fold},0,13.5,1,one,2026-01-01T00:00:00" for fold in (0, 1)],
+        "cases.csv.gz": [f"unet-L1-w4,0,{case // 2},{case},g{case},9,1,2,88" for case in range(4)],
+        "curves.csv.gz": [f"unet-L1-w4,{fold},0,1,1.2,,0.5" for fold in (0, 1)],
+    }
+    about = {"kind": KIND, "num_folds": 2, "rows": {name: len(r) for name, r in rows.items()}}
+    files = {name: "\n".join([",".join(COLUMNS[name]), *r, ""]) for name, r in rows.items()}
+    return {name: text.encode() for name, text in (files | {ABOUT: json.dumps(about)}).items()}
 
 
-def _read_scores(content: bytes, folder: Path) -> object:
-    (folder / "about.json").write_bytes(content)
-    for name in ("networks.csv", "runs.csv"):
-        (folder / name).write_bytes(content)
-    for name in ("cases.csv.gz", "curves.csv.gz"):
-        (folder / name).write_bytes(gzip.compress(content))
-    return ScoreTable.load(folder)
+def _score_file(name: str) -> Parser:
+    """One file of a score table; the others are right."""
+
+    def read(content: bytes, folder: Path) -> object:
+        for other, right in _score_table().items():
+            data = content if other == name else right
+            (folder / other).write_bytes(gzip.compress(data) if other.endswith("gz") else data)
+        table = ScoreTable.load(folder)
+        return [table.fold_means(n, s) for s in table.seeds for n in table.complete(s)]
+
+    kind = "json" if name == ABOUT else "text"
+    return Parser(kind=kind, seeds=lambda: [_score_table()[name]], read=read)
 
 
 def _call_seeds() -> list[bytes]:
@@ -496,5 +510,9 @@ PARSERS: Mapping[str, Parser] = {
         seeds=lambda: [this_process().to_json().encode()],
         read=lambda c, _: is_dead(Process.from_json(_text(c))),
     ),
-    "score_table": Parser(kind="json", seeds=_score_about, read=_read_scores),
+    "score_about": _score_file(ABOUT),
+    "score_networks": _score_file("networks.csv"),
+    "score_runs": _score_file("runs.csv"),
+    "score_cases": _score_file("cases.csv.gz"),
+    "score_curves": _score_file("curves.csv.gz"),
 }  # fmt: skip

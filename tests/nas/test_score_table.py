@@ -1,5 +1,6 @@
 import gzip
 import json
+import tracemalloc
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -134,6 +135,33 @@ def test_a_file_without_one_of_its_columns_is_refused(tmp_path, name):
     frame.drop(columns=COLUMNS[name][-1]).to_csv(folder / name, index=False)
     with pytest.raises(UserError, match=f"has no `{COLUMNS[name][-1]}`"):
         ScoreTable.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [("many", "invalid literal"), ("-1", "is below 0"), ("1.5", "cannot safely convert")],
+)
+def test_counts_are_whole_numbers(tmp_path, value, why):
+    folder = made_table(tmp_path)
+    frame = pd.read_csv(folder / "cases.csv.gz", dtype=str)
+    frame.loc[3, "tp"] = value
+    frame.to_csv(folder / "cases.csv.gz", index=False)
+    with pytest.raises(UserError, match=rf"cases\.csv\.gz is damaged \(.*{why}"):
+        ScoreTable.load(folder)
+
+
+def test_a_file_that_unpacks_without_end_is_not_read_to_it(tmp_path):
+    folder = made_table(tmp_path)
+    with gzip.open(folder / "cases.csv.gz", "wb", compresslevel=1) as file:
+        for _ in range(600):
+            file.write(b"0" * 2**20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="unpacked it has more than 268,435,456 bytes"):
+            ScoreTable.load(folder)
+        assert tracemalloc.get_traced_memory()[1] < 2**29
+    finally:
+        tracemalloc.stop()
 
 
 def test_foreign_and_cut_files_are_refused(tmp_path):
