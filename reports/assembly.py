@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from unetpp.metrics.overlap import EmptyPolicy
 
 _FIGURES = "figures"
 _LIST = "files.txt"
+# Of the list, in bytes: of tens of thousands of files.
+_MOST_LISTED = 2**22
 
 
 def build_report(
@@ -89,13 +92,24 @@ def _remove_earlier(target: Path) -> None:
     if not listed.is_file():
         return
     inside = target.resolve()
-    for name in listed.read_text(encoding="utf-8").splitlines():
-        path = (target / name).resolve()
-        if path.is_relative_to(inside) and path.is_file():
+    with listed.open("rb") as file:
+        names = file.read(_MOST_LISTED).splitlines()
+    for name in names:
+        path = _file_inside(inside, name)
+        if path is not None:
             path.unlink()
             if path.parent != inside and not any(path.parent.iterdir()):
                 path.parent.rmdir()
-    listed.unlink()
+    listed.unlink(missing_ok=True)
+
+
+def _file_inside(folder: Path, name: bytes) -> Path | None:
+    """The file of that name, where it is one and in the folder, whoever wrote the name."""
+    try:
+        path = (folder / os.fsdecode(name)).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def _pictures(document: Document) -> tuple[Path, ...]:

@@ -100,6 +100,16 @@ def test_a_folder_that_holds_more_than_the_report_stays(bare: Path) -> None:
     assert "old/table.csv" not in _files(target)
 
 
+@pytest.mark.parametrize(
+    "names", [b"files.txt", b"\xff\xfe", b"a\0b", b"a" * 5000, b"only.txt\nonly.txt", b"." * 2**23]
+)
+def test_a_list_of_anything_keeps_no_report_from_being_made(bare: Path, names: bytes) -> None:
+    (bare / "report").mkdir()
+    (bare / "report" / "files.txt").write_bytes(names)
+    build(bare)
+    assert _files(bare / "report") == _BARE
+
+
 def test_a_hostile_list_removes_nothing_outside(bare: Path, tmp_path_factory) -> None:
     outside = tmp_path_factory.mktemp("outside")
     (outside / "mine.txt").write_text("of the author")
