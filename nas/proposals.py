@@ -191,7 +191,7 @@ class Proposals:
         return not any(map(_is_open, trials)) and self._is_seen_spent(trials)
 
     def _is_seen_spent(self, trials: Sequence[TrialRecord]) -> bool:
-        """The same, not in turn."""
+        """`_is_spent`, asked out of turn: a server that is away is waited for."""
         return wait_for(self._ledger.engine, lambda: self._is_spent(trials))
 
     def _is_spent(self, trials: Sequence[TrialRecord]) -> bool:

@@ -171,22 +171,17 @@ def _read_about(path: Path) -> Mapping[str, Any]:
 
 def _read_frame(path: Path, about: Mapping[str, Any]) -> pd.DataFrame:
     content, columns = _content(path), COLUMNS[path.name]
+    kinds = {column: _KINDS.get(column, "str") for column in columns}
     try:
-        header = pd.read_csv(io.BytesIO(content), nrows=0, encoding="utf-8").columns
-        missing = [column for column in columns if column not in header]
-        if missing:
-            raise UserError(
-                f"{path.name} of a score table has the columns {', '.join(columns)}, "
-                f"but {path} has no `{missing[0]}`; export the table anew"
-            )
-        kinds = {column: _KINDS.get(column, "str") for column in columns}
-        frame = pd.read_csv(
-            io.BytesIO(content), usecols=list(columns), dtype=kinds, encoding="utf-8"
-        )[list(columns)]
-    except UserError:
-        raise
+        frame = pd.read_csv(io.BytesIO(content), dtype=kinds, encoding="utf-8")
     except (ValueError, OverflowError) as error:
         raise _damaged(path, str(error)) from error
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise UserError(
+            f"{path.name} of a score table has the columns {', '.join(columns)}, "
+            f"but {path} has no `{missing[0]}`; export the table anew"
+        )
     if len(frame) != about["rows"].get(path.name):
         promised = about["rows"].get(path.name)
         raise _damaged(path, f"{len(frame)} rows, where {ABOUT} promises {promised}")

@@ -9,11 +9,12 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
+from tiny_study import plan_of
 
 import nas.proposals
-from nas.proposals import Promise, ProposalPlan, Proposals, excesses, item_of
+from nas.proposals import ProposalPlan, Proposals, excesses, item_of
 from nas.search_space import Common, decode
-from nas.space_presets import find_space, references
+from nas.space_presets import find_space
 from unetpp.claims import MOST_DEATHS, Claims
 from unetpp.database import exclusively
 from unetpp.processes import this_process
@@ -34,24 +35,8 @@ COMMON = Common(
 )
 
 
-def _plan(**changes) -> ProposalPlan:
-    space = find_space("grid", max_depth=3, width=4)
-    promised = [
-        Promise(label=label, params=params, is_baseline=index == 0)
-        for index, (label, params) in enumerate(references(space, COMMON))
-    ]
-    plan = ProposalPlan(
-        search="search",
-        space=space,
-        common=COMMON,
-        strategy="tpe",
-        metric="dice",
-        costs=(),
-        constraints={},
-        budget=12,
-        seed=0,
-        promises=tuple(promised),
-    )
+def _plan(*, budget: int = 12, **changes) -> ProposalPlan:
+    plan = plan_of(find_space("grid", max_depth=3, width=4), COMMON, budget=budget)
     return replace(plan, **changes)
 
 
